@@ -1,0 +1,389 @@
+"""Who is in a clip, how they move, on which background and in which style: read by template matching, nothing learned.
+
+The world draws known sprites over five known backgrounds, so a clip can be explained by analysis through synthesis. With
+`D` = frame - background and `t` = what a sprite adds to the background at some place and size, the squared error of the
+whole frame falls by the *gain* `2 <D, t> - |t|^2` when the sprite is assumed there. The sprite of largest gain is the
+maximum-likelihood explanation; it is found on a coarse grid, refined on a finer one, removed, and the search goes on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import world
+from numpy.typing import NDArray
+from torch import Tensor
+from world import SIZE, Scene
+
+CANVAS = 64
+"""Templates are drawn in the middle of a square of this many pixels."""
+COARSE, FINE = 4, 2
+"""Pixels per cell of the two grids. Averaging over cells is also the blur that makes soft clips comparable."""
+COARSE_SIZES = (40, 44, 48, 52, 56, 60, 64)
+FINE_SIZES = tuple(range(38, 67, 2))
+MARGIN = 24
+"""Pixels of empty background added around a frame, so that templates fit at its edge."""
+RIVALS = 6
+"""Subjects that the coarse search hands to the fine one, per place."""
+MATCH = 0.3
+"""A sprite is there when its match is at least this; see `tests/demo/test_scorer.py` for what it separates."""
+STILL = 8.0
+"""A path that travels fewer pixels than this is still."""
+OUTLIER = 0.02
+"""Squared error (mean over colours) from which a pixel counts as sprite when the background is judged."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One sprite in a frame; `match` is 1 for a perfect copy and falls below 0 where nothing is explained."""
+
+    subject: str
+    match: float
+    centre: tuple[float, float]
+    size: float
+
+
+@dataclass(frozen=True)
+class ActorReading:
+    """One sprite through a clip: `path` is its centre (x, y) per frame, [frames, 2]."""
+
+    subject: str
+    motion: str
+    path: NDArray[np.float64]
+    match_first: float
+    match_last: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All that is read from a clip; `first` and `last` are what its outer frames show, largest evidence first."""
+
+    background: str
+    style: str
+    actors: tuple[ActorReading, ...]
+    first: tuple[Found, ...]
+    last: tuple[Found, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a clip got right of its caption."""
+
+    object: bool
+    motion: bool
+    background: bool
+    style: bool
+
+    @property
+    def all(self) -> bool:
+        """True when nothing is wrong."""
+        return self.object and self.motion and self.background and self.style
+
+
+class Template(NamedTuple):
+    """Sprites at several sizes: `colour` (premultiplied by alpha) [n, 3, c, c] and `alpha` [n, 1, c, c]."""
+
+    colour: Tensor
+    alpha: Tensor
+
+
+class Scorer:
+    """Reads clips of the world. `subjects` are the identities that compete."""
+
+    def __init__(self, subjects: Sequence[str] = world.SUBJECTS) -> None:
+        self.subjects = tuple(subjects)
+
+    def background(self, clip: Tensor) -> str:
+        """The background of a clip [F, H, W, 3] (float 0..1), whatever its style."""
+        return self.setting(clip)[0]
+
+    def style(self, clip: Tensor) -> str:
+        """The style of a clip [F, H, W, 3] (float 0..1)."""
+        return self.setting(clip)[1]
+
+    def setting(self, clip: Tensor, styles: Sequence[str] = world.STYLES) -> tuple[str, str]:
+        """The (background, style) whose gradient lies closest to the clip's pixels, sprites cut off as outliers."""
+        cells = shrink(channels_first(clip), COARSE)
+        pairs = [(background, style) for style in styles for background in world.BACKGROUNDS]
+        rows = torch.stack([rows_of(background, style, COARSE) for background, style in pairs])
+        error = (cells[:, None] - rows[None, :, :, :, None]).square().mean(2)  # [frames, pairs, rows, columns]
+        cost = error.clamp(max=OUTLIER).mean((0, 2, 3))
+        return pairs[int(cost.argmin())]
+
+    def find(
+        self, frame: Tensor, most: int = 4, background: str | None = None, style: str = "plain"
+    ) -> tuple[Found, ...]:
+        """The sprites in a frame [H, W, 3] (float 0..1), at most `most`, the one with the largest evidence first."""
+        if background is None:
+            background, _ = self.setting(frame[None], (style,))
+        picture = channels_first(frame[None])
+        fine = difference(picture, background, style, FINE)[0]
+        coarse = difference(picture, background, style, COARSE)[0]
+        found: list[Found] = []
+        while len(found) < most:
+            best = self._strongest(coarse, fine, background, style, found)
+            if best is None:
+                break
+            found.append(best)
+            fine = erase(fine, best, FINE)
+            coarse = erase(coarse, best, COARSE)
+        return tuple(found)
+
+    def _strongest(
+        self, coarse: Tensor, fine: Tensor, background: str, style: str, known: Sequence[Found]
+    ) -> Found | None:
+        """The sprite that explains most of what is left and does not stand where a known one stands."""
+        bank = coarse_bank(self.subjects, background, style)
+        gain = coarse_gain(coarse, bank)  # [subject, size, rows, columns] of centres
+        for other in known:
+            gain.masked_fill_(near(other.centre, 0.6 * other.size, gain.shape[-1]), -torch.inf)
+        peak = int(gain.amax((0, 1)).argmax())
+        if gain.amax() <= 0:
+            return None
+        row, column = divmod(peak, gain.shape[-1])
+        window = (slice(max(row - 2, 0), row + 3), slice(max(column - 2, 0), column + 3))
+        local = gain[(..., *window)]
+        strength, place = local.flatten(1).max(1)
+        refined: list[tuple[float, Found]] = []
+        for index in strength.topk(min(RIVALS, len(self.subjects))).indices.tolist():
+            size, y, x = np.unravel_index(int(place[index]), tuple(local.shape[1:]))
+            centre = (cell_centre(window[1].start + int(x)), cell_centre(window[0].start + int(y)))
+            refined.append(refine(fine, self.subjects[index], COARSE_SIZES[int(size)], centre, background, style))
+        best = max(refined, key=lambda pair: pair[0])[1]
+        return best if best.match >= MATCH else None
+
+    def read(self, clip: Tensor, most: int = 4) -> Reading:
+        """Everything in a clip [F, H, W, 3] (float 0..1), at most `most` sprites per frame."""
+        background, style = self.setting(clip)
+        first = self.find(clip[0], most, background, style)
+        last = self.find(clip[-1], most, background, style)
+        backwards = not first
+        left = difference(channels_first(clip), background, style, FINE)
+        left = left.flip(0) if backwards else left
+        actors: list[ActorReading] = []
+        for found in last if backwards else first:
+            path, matches = track(left, found, background, style)
+            left = torch.stack(
+                [erase(cells, replace(found, centre=(x, y)), FINE) for cells, (x, y) in zip(left, path, strict=True)]
+            )
+            if backwards:
+                path, matches = path[::-1], matches[::-1]
+            actors.append(ActorReading(found.subject, name_motion(path), path, matches[0], matches[-1]))
+        return Reading(background, style, tuple(actors), first, last)
+
+    def score(self, clip: Tensor, scene: Scene) -> Score:
+        """What the clip got right of a scene."""
+        subjects = [actor.subject for actor in scene.actors]
+        motions = [actor.motion for actor in scene.actors]
+        return self.score_caption(clip, subjects, motions, scene.background, scene.style)
+
+    def score_caption(
+        self, clip: Tensor, subjects: Sequence[str], motions: Sequence[str], background: str, style: str = "plain"
+    ) -> Score:
+        """What the clip got right of `subjects[i]` moving as `motions[i]` on a background in a style.
+
+        Objects are right when the strongest `len(subjects)` sprites of the first and of the last frame are exactly the
+        expected ones. Motion is judged on the sprite of the expected identity; with one expected sprite it is judged
+        on the strongest one, whoever that is, so that motion and identity are scored apart.
+        """
+        if len(subjects) != len(motions):
+            raise ValueError(
+                f"expected one motion per subject, got {len(subjects)} subjects and {len(motions)} motions"
+            )
+        reading = self.read(clip, most=len(subjects))
+        wanted = Counter(subjects)
+        right = all(Counter(found.subject for found in side) == wanted for side in (reading.first, reading.last))
+        if len(subjects) == 1:
+            moved = [actor.motion for actor in reading.actors] == list(motions)
+        else:
+            moved = Counter((actor.subject, actor.motion) for actor in reading.actors) == Counter(
+                zip(subjects, motions, strict=True)
+            )
+        return Score(right, moved, reading.background == background, reading.style == style)
+
+
+def name_motion(path: NDArray[np.float64], motions: Sequence[str] = world.MOTIONS) -> str:
+    """The motion whose curve fits a path [frames, 2] best, in least squares over its travel and its start.
+
+    With centred path `p` and centred curve `c`, the travel is `a = max(0, <p, c> / <c, c>)` and the error `|p - a c|^2`.
+    A straight path goes to the nearest of its neighbours (`moving right` up to 22.5 degrees, then `diagonal`).
+    """
+    path = path - path.mean(0)
+    best, least, travel = "still", np.inf, 0.0
+    for motion in motions:
+        curve = world.motion_path(motion, len(path))
+        curve = curve - curve.mean(0)
+        if not curve.any():
+            continue
+        amount = max(0.0, float((path * curve).sum() / (curve * curve).sum()))
+        # the travel of a motion along x and y is its length on the screen
+        error = float(np.square(path - amount * curve).sum())
+        if error < least:
+            best, least, travel = motion, error, amount * float(np.linalg.norm(np.ptp(curve, axis=0)))
+    return best if travel >= STILL else "still"
+
+
+def track(
+    differences: Tensor, found: Found, background: str, style: str
+) -> tuple[NDArray[np.float64], tuple[float, ...]]:
+    """Follow a sprite from the first of the frames [F, 3, h, w] on: its centres [F, 2] and its match per frame.
+
+    The place of best match wins, less a small price for leaps, so that a stronger neighbour does not catch the track.
+    """
+    template, silhouette = templates((found.subject,), (int(found.size),), FINE)
+    row = round((found.centre[1] - CANVAS / 2) / FINE)
+    drawn = draw(template, [row], background, style, FINE)[0]  # [1, 3, c, c]
+    power = float(drawn.square().sum())
+    padded = F.pad(differences, [MARGIN // FINE] * 4)
+    cross = F.conv2d(padded, drawn)[:, 0]
+    energy = F.conv2d(padded.square().sum(1, keepdim=True), silhouette)[:, 0]
+    match = 1 - (energy - 2 * cross + power) / energy.clamp(min=power)
+    grid = torch.arange(match.shape[-1]) * float(FINE) + CANVAS / 2 - MARGIN
+    x, y = found.centre
+    path: list[tuple[float, float]] = []
+    matches: list[float] = []
+    for frame in match:
+        leap = ((grid[None, :] - x).square() + (grid[:, None] - y).square()) / SIZE**2
+        row, column = divmod(int((frame - leap).argmax()), len(grid))
+        x, y = float(grid[column]), float(grid[row])
+        path.append((x, y))
+        matches.append(float(frame[row, column]))
+    return np.asarray(path), tuple(matches)
+
+
+def refine(
+    fine: Tensor, subject: str, size: int, centre: tuple[float, float], background: str, style: str
+) -> tuple[float, Found]:
+    """Gain and finding of a subject near a coarse place and size, in the frame `fine` [3, h, w]."""
+    sizes = tuple(s for s in (size - 2, size, size + 2) if s in FINE_SIZES)
+    template, silhouette = templates((subject,), sizes, FINE)
+    top, left = (round((c - CANVAS / 2) / FINE) for c in (centre[1], centre[0]))
+    reach = range(-2, 3)
+    drawn = draw(template, [top + r for r in reach], background, style, FINE)  # [rows, sizes, 3, c, c]
+    side, margin = CANVAS // FINE, MARGIN // FINE
+    padded = F.pad(fine, [margin + 2] * 4)
+    y, x = top + margin, left + margin
+    patch = padded[:, y : y + side + 4, x : x + side + 4]
+    windows = patch.unfold(1, side, 1).unfold(2, side, 1)  # [3, rows, columns, c, c]
+    cross = torch.einsum("krxij,rskij->rsx", windows, drawn)
+    energy = torch.einsum("rxij,sij->rsx", windows.square().sum(0), silhouette[:, 0])
+    power = drawn.square().sum((2, 3, 4))[..., None]
+    gain = 2 * cross - power
+    match = 1 - (energy - gain) / torch.maximum(energy, power)
+    r, s, c = (int(i) for i in np.unravel_index(int(gain.argmax()), tuple(gain.shape)))
+    place = ((left + c - 2) * FINE + CANVAS / 2, (top + r - 2) * FINE + CANVAS / 2)
+    return float(gain[r, s, c]), Found(subject, float(match[r, s, c]), (float(place[0]), float(place[1])), sizes[s])
+
+
+def coarse_gain(coarse: Tensor, bank: Tensor) -> Tensor:
+    """Gain of every template of `bank` [subjects, sizes, 3, c, c] at every place of a frame [3, h, w]."""
+    flat = bank.flatten(0, 1)
+    cross = F.conv2d(F.pad(coarse, [MARGIN // COARSE] * 4)[None], flat)[0]
+    gain = 2 * cross - flat.square().sum((1, 2, 3))[:, None, None]
+    gain = gain.unflatten(0, bank.shape[:2])
+    centres = torch.arange(gain.shape[-1]) * float(COARSE) + CANVAS / 2 - MARGIN
+    half = torch.tensor(COARSE_SIZES)[:, None] / 2 - COARSE
+    inside = (centres >= half) & (centres <= SIZE - half)  # [sizes, places]
+    return gain.masked_fill(~(inside[:, :, None] & inside[:, None, :]), -torch.inf)
+
+
+def cell_centre(index: int) -> float:
+    """Pixel at which a template of the coarse grid is centred."""
+    return index * float(COARSE) + CANVAS / 2 - MARGIN
+
+
+def near(centre: tuple[float, float], radius: float, places: int) -> Tensor:
+    """Which places of the coarse grid lie within a square around a centre, [places, places]."""
+    grid = torch.arange(places) * float(COARSE) + CANVAS / 2 - MARGIN
+    return ((grid[:, None] - centre[1]).abs() < radius) & ((grid[None, :] - centre[0]).abs() < radius)
+
+
+def erase(cells: Tensor, found: Found, cell: int) -> Tensor:
+    """A frame's differences [3, h, w] without what lies under a found sprite."""
+    _, silhouette = templates((found.subject,), (int(found.size),), cell)
+    margin, side = MARGIN // cell, CANVAS // cell
+    y, x = (round((c - CANVAS / 2) / cell) + margin for c in (found.centre[1], found.centre[0]))
+    padded = F.pad(cells, [margin] * 4)
+    padded[:, y : y + side, x : x + side] *= 1 - silhouette[0]
+    return padded[:, margin:-margin, margin:-margin]
+
+
+def channels_first(clip: Tensor) -> Tensor:
+    """[F, H, W, 3] -> [F, 3, H, W]; refuses other shapes and values."""
+    if clip.ndim != 4 or clip.shape[1:] != (SIZE, SIZE, 3) or not clip.is_floating_point():
+        raise ValueError(
+            f"expected a float clip of shape [frames, {SIZE}, {SIZE}, 3] in 0..1, got {clip.dtype} {tuple(clip.shape)}"
+        )
+    return clip.float().permute(0, 3, 1, 2)
+
+
+def shrink(picture: Tensor, cell: int) -> Tensor:
+    """Mean over cells of `cell` x `cell` pixels of [n, c, h, w]."""
+    return F.avg_pool2d(picture, cell)
+
+
+def difference(picture: Tensor, background: str, style: str, cell: int) -> Tensor:
+    """Frames [F, 3, H, W] minus the background, per cell."""
+    return shrink(picture, cell) - rows_of(background, style, cell)[None, :, :, None]
+
+
+@lru_cache(maxsize=None)
+def rows_of(background: str, style: str, cell: int) -> Tensor:
+    """Colour of a background in a style per row of cells, [3, rows]."""
+    column = world.apply_style(world.background_image(background)[None], style)[0, :, 0]
+    return torch.from_numpy(column / 255.0).float().view(SIZE // cell, cell, 3).mean(1).T
+
+
+@lru_cache(maxsize=None)
+def templates(subjects: tuple[str, ...], sizes: tuple[int, ...], cell: int) -> tuple[Template, Tensor]:
+    """Every subject at every size, subjects outermost, and the silhouettes (grown by one cell) [n, 1, c, c]."""
+    middle = np.asarray([CANVAS / 2, CANVAS / 2])
+    drawn = [
+        np.asarray(world.place(world.load_sprite(subject), size, middle, CANVAS), np.float32) / 255
+        for subject in subjects
+        for size in sizes
+    ]
+    picture = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2)
+    alpha = picture[:, 3:]
+    template = Template(shrink(picture[:, :3] * alpha, cell), shrink(alpha, cell))
+    silhouette = (F.max_pool2d(template.alpha, 3, 1, 1) > 0.1).float()
+    return template, silhouette
+
+
+def draw(template: Template, tops: Sequence[int], background: str, style: str, cell: int) -> Tensor:
+    """What sprites add to the background when their canvas begins at the given rows: [tops, n, 3, c, c]."""
+    rows, styled = rows_of(background, "plain", cell), rows_of(background, style, cell)
+    index = (torch.tensor(tops)[:, None] + torch.arange(CANVAS // cell)).clamp(0, SIZE // cell - 1)
+    behind, behind_styled = (c[:, index].permute(1, 0, 2)[:, None, :, :, None] for c in (rows, styled))
+    added = restyle(template.colour + (1 - template.alpha) * behind, style) - behind_styled
+    return added * (template.alpha > 0)
+
+
+def restyle(picture: Tensor, style: str) -> Tensor:
+    """`world.apply_style` on float pictures [..., 3, h, w] in 0..1."""
+    if style == "plain":
+        return picture
+    if style == "negative":
+        return 1 - picture
+    light = torch.einsum("...chw,c->...hw", picture, torch.tensor([0.299, 0.587, 0.114]))[..., None, :, :]
+    if style == "noir":
+        return ((light - 0.5) * 1.6 + 0.5).clamp(0, 1).expand(picture.shape)
+    if style == "blueprint":
+        dark, bright = (torch.tensor(c)[:, None, None] / 255 for c in ([10.0, 30.0, 110.0], [190.0, 220.0, 255.0]))
+        return dark + (bright - dark) * light
+    raise ValueError(f"unknown style {style!r}: expected one of {world.STYLES}")
+
+
+@lru_cache(maxsize=None)
+def coarse_bank(subjects: tuple[str, ...], background: str, style: str) -> Tensor:
+    """All subjects at all coarse sizes as drawn in the middle of the frame, [subjects, sizes, 3, c, c]."""
+    template, _ = templates(subjects, COARSE_SIZES, COARSE)
+    drawn = draw(template, [(SIZE - CANVAS) // 2 // COARSE], background, style, COARSE)[0]
+    return drawn.unflatten(0, (len(subjects), len(COARSE_SIZES)))
