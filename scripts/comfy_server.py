@@ -1,0 +1,328 @@
+"""The real ComfyUI as a context manager: starts it with this pack, talks to it over HTTP and websocket, ends it.
+
+Runs in the environment's Python (`environment.py`). Everything ComfyUI reads and writes lies in one base directory, a
+temporary one unless given, so that nothing of the user's own ComfyUI is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACK = "ccvd"
+
+Graph = dict[str, dict[str, Any]]
+"""ComfyUI's API format: node id -> {"class_type": ..., "inputs": {...}}."""
+OnEvent = Callable[[str, dict[str, Any]], None]
+"""Receives every websocket event: its type and its data."""
+
+NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""The server is on this machine: a proxy that the user has set must not see the requests."""
+
+
+class ComfyError(RuntimeError):
+    """ComfyUI did not start, refused a graph, or a node failed. `node_type` is the node's class, where it is one."""
+
+    def __init__(self, message: str, node_type: str | None = None) -> None:
+        super().__init__(f"{node_type}: {message}" if node_type else message)
+        self.node_type = node_type
+        self.message = message
+
+
+class ComfyInterruptedError(ComfyError):
+    """The run was cancelled."""
+
+
+class ComfyServer:
+    """A running ComfyUI with this pack. Use it as a context manager; its process group ends with the block."""
+
+    def __init__(
+        self,
+        comfyui: Path,
+        *,
+        base_directory: Path | None = None,
+        port: int | None = None,
+        start_timeout: float = 300.0,
+    ) -> None:
+        self._comfyui = comfyui
+        self._given_base = base_directory
+        self._start_timeout = start_timeout
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = port or free_port()
+        self.base = Path()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """Everything the server has printed."""
+        return self._log_file.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def _log_file(self) -> Path:
+        return self.base / "comfyui.log"
+
+    def __enter__(self) -> Self:
+        self.base = self._given_base or Path(tempfile.mkdtemp(prefix="ccvd-comfyui-"))
+        try:
+            for folder in ("custom_nodes", "input", "output", "models"):
+                (self.base / folder).mkdir(parents=True, exist_ok=True)
+            link_pack(self.base / "custom_nodes" / PACK)
+            self._start()
+            self._wait_until_it_answers()
+            self._check_that_the_pack_loaded()
+        except BaseException:
+            self._clean_up()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clean_up()
+
+    def _start(self) -> None:
+        command = [
+            sys.executable,
+            str(self._comfyui / "main.py"),
+            *([] if has_cuda() else ["--cpu"]),
+            *("--listen", "127.0.0.1"),
+            *("--port", str(self.port)),
+            "--disable-auto-launch",
+            "--disable-api-nodes",
+            *("--database-url", "sqlite:///:memory:"),
+            *("--base-directory", str(self.base)),
+        ]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "HF_HUB_OFFLINE": "1"}
+        with self._log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self._comfyui,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A group of its own, so that whatever ComfyUI starts ends with it.
+                start_new_session=sys.platform != "win32",
+                creationflags=subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0,
+            )
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + self._start_timeout
+        while time.monotonic() < deadline:
+            self._check_that_it_runs()
+            try:
+                self._get("/system_stats")
+            except OSError:
+                time.sleep(0.25)
+            else:
+                return
+        raise ComfyError(f"ComfyUI did not answer within {self._start_timeout:.0f} s.\n{self._log_tail()}")
+
+    def _check_that_it_runs(self) -> None:
+        code = self._process.poll() if self._process else None
+        if code is not None:
+            raise ComfyError(f"ComfyUI ended with exit code {code}.\n{self._log_tail()}")
+
+    def _check_that_the_pack_loaded(self) -> None:
+        if str(self.base / "custom_nodes" / PACK) in "".join(self.import_failures()):
+            raise ComfyError(f"ComfyUI could not import this pack.\n{self._log_tail(80)}")
+
+    def import_failures(self) -> list[str]:
+        """The log's lines about node packs or nodes that could not be imported."""
+        return [line for line in self.log.splitlines() if "IMPORT FAILED" in line]
+
+    def _log_tail(self, lines: int = 40) -> str:
+        return "The end of its log:\n" + "\n".join(f"    {line}" for line in self.log.splitlines()[-lines:])
+
+    def _clean_up(self) -> None:
+        if self._process is not None:
+            end_process_group(self._process)
+            self._process = None
+        # The link goes first, so that removing the folder cannot reach into the repository.
+        unlink_pack(self.base / "custom_nodes" / PACK)
+        if self._given_base is None:
+            shutil.rmtree(self.base, ignore_errors=True)
+
+    def _get(self, path: str) -> Any:
+        with NO_PROXY.open(self.address + path, timeout=30) as answer:
+            return json.load(answer)
+
+    def _post(self, path: str, content: dict[str, Any]) -> Any:
+        body = json.dumps(content).encode()
+        request = urllib.request.Request(self.address + path, body, {"Content-Type": "application/json"})
+        with NO_PROXY.open(request, timeout=60) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def object_info(self) -> dict[str, dict[str, Any]]:
+        """All node classes with their inputs and outputs."""
+        return self._get("/object_info")
+
+    def post_prompt(self, graph: Graph, client_id: str) -> str:
+        """Queue a graph; returns its id. Raises ComfyError if ComfyUI finds a fault in it."""
+        try:
+            answer = self._post("/prompt", {"prompt": graph, "client_id": client_id})
+        except urllib.error.HTTPError as error:
+            raise validation_error(json.load(error)) from None
+        if answer["node_errors"]:
+            # ComfyUI runs the faultless part of a graph; half a result helps nobody here.
+            self.interrupt(answer["prompt_id"])
+            raise validation_error(answer)
+        return answer["prompt_id"]
+
+    def interrupt(self, prompt_id: str | None = None) -> None:
+        """Cancel one run, waiting or running; without an id, what runs now."""
+        if prompt_id is None:
+            self._post("/interrupt", {})
+        else:
+            self._post("/queue", {"delete": [prompt_id]})
+            self._post("/interrupt", {"prompt_id": prompt_id})
+
+    def run(self, graph: Graph, on_event: OnEvent | None = None, timeout: float | None = None) -> dict[str, Any]:
+        """Run a graph to its end; returns its history entry ("outputs": node id -> what the node showed).
+
+        Raises ComfyError when the graph is refused or a node fails, ComfyInterruptedError when the run is cancelled,
+        and TimeoutError after `timeout` seconds.
+        """
+        return asyncio.run(self._run(graph, on_event or (lambda kind, data: None), timeout))
+
+    async def _run(self, graph: Graph, on_event: OnEvent, timeout: float | None) -> dict[str, Any]:
+        client_id = uuid.uuid4().hex
+        async with (
+            asyncio.timeout(timeout),
+            aiohttp.ClientSession() as session,
+            # Node errors carry the node's inputs: there is no useful limit.
+            session.ws_connect(f"{self.address}/ws?clientId={client_id}", max_msg_size=0) as socket_,
+        ):
+            prompt_id = await asyncio.to_thread(self.post_prompt, graph, client_id)
+            async for message in socket_:
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    continue
+                event = json.loads(message.data)
+                kind, data = event["type"], event["data"]
+                on_event(kind, data)
+                if data.get("prompt_id") == prompt_id and is_end(kind, data):
+                    return await self._history(prompt_id)
+        self._check_that_it_runs()
+        raise ComfyError(f"ComfyUI closed the connection.\n{self._log_tail()}")
+
+    async def _history(self, prompt_id: str) -> dict[str, Any]:
+        """The entry of a finished run; ComfyUI writes it a moment after the last event."""
+        while True:
+            history = await asyncio.to_thread(self._get, f"/history/{prompt_id}")
+            if prompt_id in history:
+                return history[prompt_id]
+            await asyncio.sleep(0.05)
+
+    def put_input(self, path: Path, subfolder: str = "") -> str:
+        """Copy a file into ComfyUI's input folder; returns the name that load nodes know it by."""
+        folder = self.base / "input" / subfolder
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / path.name)
+        return f"{subfolder}/{path.name}" if subfolder else path.name
+
+    def output_path(self, entry: dict[str, str]) -> Path:
+        """Where the file of a history entry ({"filename", "subfolder", "type"}) lies."""
+        return self.base / entry["type"] / entry["subfolder"] / entry["filename"]
+
+
+def is_end(kind: str, data: dict[str, Any]) -> bool:
+    """Whether an event of the run is its last. Raises ComfyError for the sad endings."""
+    if kind == "execution_error":
+        raise ComfyError(data["exception_message"].strip(), data["node_type"])
+    if kind == "execution_interrupted":
+        raise ComfyInterruptedError("cancelled", data["node_type"])
+    return kind == "execution_success"
+
+
+def validation_error(answer: dict[str, Any]) -> ComfyError:
+    """What ComfyUI says against a graph, the first faulty node in front."""
+    for node_id, node in answer.get("node_errors", {}).items():
+        faults = "; ".join(f"{fault['message']} ({fault['details']})" for fault in node["errors"])
+        return ComfyError(f"node {node_id}: {faults}", node["class_type"])
+    error = answer["error"]
+    if isinstance(error, str):
+        return ComfyError(error)
+    return ComfyError(f"{error['message']} {error['details']}".strip())
+
+
+def has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def link_pack(link: Path) -> None:
+    """Show ComfyUI this repository as one of its custom node packs."""
+    unlink_pack(link)
+    if sys.platform == "win32":
+        # Unlike a symbolic link, a junction needs no special right.
+        import _winapi
+
+        _winapi.CreateJunction(str(REPOSITORY), str(link))
+    else:
+        link.symlink_to(REPOSITORY, target_is_directory=True)
+
+
+def unlink_pack(link: Path) -> None:
+    if sys.platform == "win32":
+        if link.exists():
+            link.rmdir()  # removes the junction, not what it points to
+    else:
+        link.unlink(missing_ok=True)
+
+
+def end_process_group(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
+    """Ask the process and its children to end; after `patience` seconds make them."""
+    if sys.platform == "win32":
+        subprocess.run(["taskkill", "/PID", str(process.pid), "/T", "/F"], capture_output=True)
+        process.wait()
+        return
+    signal_group(process, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(patience)
+    signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    with suppress(ProcessLookupError):  # when all of it has ended already
+        os.killpg(process.pid, number)
+
+
+@contextmanager
+def ends_on_sigterm() -> Iterator[None]:
+    """Let `with` blocks clean up when the script is told to end, for example by a CI that has run out of time."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

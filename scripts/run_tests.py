@@ -1,0 +1,150 @@
+"""Runs every check: style, types, and the tests of each part. Works from a fresh clone.
+
+    python scripts/run_tests.py                      everything
+    python scripts/run_tests.py --only core -k name  one stage; what follows goes to pytest
+
+The exit code is 0 only if every stage passed. The last line counts the tests of all stages together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from environment import REPOSITORY, Environment, SetupError, ensure_environment, say
+
+TOGETHER = ("core", "backbones", "demo")
+"""Test folders that share one process. `comfy` has its own: ComfyUI's `nodes` and ours cannot meet in one."""
+STAGES = ("lint", "types", *TOGETHER, "comfy")
+
+NO_TESTS_COLLECTED = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one stage came to. The counts are of tests; lint and types have none."""
+
+    stage: str
+    ok: bool
+    seconds: float = 0.0
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    note: str = ""
+
+    def line(self) -> str:
+        counts = f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped" if self.has_tests else ""
+        parts = (f"{self.stage:<22}", "ok    " if self.ok else "FAILED", f"{self.seconds:6.1f} s", counts, self.note)
+        return "  ".join(part for part in parts if part)
+
+    @property
+    def has_tests(self) -> bool:
+        return self.passed + self.failed + self.skipped > 0
+
+
+def main() -> int:
+    arguments, for_pytest = parse_arguments()
+    try:
+        environment = ensure_environment()
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    wanted = [arguments.only] if arguments.only else list(STAGES)
+    outcomes = list(run_stages(environment, wanted, for_pytest))
+    summarise(outcomes)
+    return 0 if all(outcome.ok for outcome in outcomes) else 1
+
+
+def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=STAGES, help="run one stage only")
+    return parser.parse_known_args()
+
+
+def run_stages(environment: Environment, wanted: list[str], for_pytest: list[str]) -> Iterable[Outcome]:
+    if "lint" in wanted:
+        yield lint(environment)
+    if "types" in wanted:
+        yield types(environment)
+    together = [name for name in TOGETHER if name in wanted]
+    if together:
+        yield pytest(environment, together, for_pytest)
+    if "comfy" in wanted:
+        # Without our root on sys.path, where `nodes` would hide ComfyUI's nodes.py.
+        yield pytest(environment, ["comfy"], ["--override-ini", "pythonpath=", *for_pytest])
+
+
+def lint(environment: Environment) -> Outcome:
+    rules = run("lint", [environment.python, "-m", "ruff", "check", "."])
+    layout = run("lint", [environment.python, "-m", "ruff", "format", "--check", "."])
+    return replace(rules, ok=rules.ok and layout.ok, seconds=rules.seconds + layout.seconds)
+
+
+def types(environment: Environment) -> Outcome:
+    # pyright asks this Python for its search path, and so finds ComfyUI wherever it lies.
+    command = [environment.python, "-m", "pyright", "--pythonpath", environment.python]
+    return run("types", command, {"PYTHONPATH": str(environment.comfyui)})
+
+
+def pytest(environment: Environment, names: list[str], arguments: list[str]) -> Outcome:
+    """One pytest process over the named folders of tests/."""
+    stage = "tests: " + ", ".join(names)
+    folders = [REPOSITORY / "tests" / name for name in names]
+    missing = [folder.name for folder in folders if not any(folder.glob("**/test_*.py"))]
+    for name in missing:
+        say(f"\n!!! tests/{name} has no tests: the stage {name!r} checks NOTHING !!!")
+    there = [folder for folder in folders if folder.name not in missing]
+    note = f"NO TESTS in {', '.join(missing)}" if missing else ""
+    if not there:
+        return Outcome(stage, ok=False, note=note)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [environment.python, "-m", "pytest", f"--junit-xml={report}", *there, *arguments]
+        outcome = run(stage, command, tolerated=(NO_TESTS_COLLECTED,) if arguments else ())
+        return replace(count(outcome, report), note=note)
+
+
+def run(
+    stage: str, command: list[str | Path], variables: dict[str, str] | None = None, tolerated: tuple[int, ...] = ()
+) -> Outcome:
+    """Run one command from the repository's root, its output straight to the terminal."""
+    say(f"\n=== {stage}: {' '.join(map(str, command[1:]))}")
+    start = time.monotonic()
+    code = subprocess.run(
+        command, cwd=REPOSITORY, env={**os.environ, **(variables or {})}, stdin=subprocess.DEVNULL
+    ).returncode
+    return Outcome(stage, ok=code == 0 or code in tolerated, seconds=time.monotonic() - start)
+
+
+def count(outcome: Outcome, report: Path) -> Outcome:
+    """Add the numbers from pytest's report. A run that left none (it crashed) counts as one failure."""
+    if not report.is_file():
+        return replace(outcome, ok=False, failed=1)
+    numbers = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
+    for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+        for key in numbers:
+            numbers[key] += int(suite.get(key, 0))
+    failed = numbers["failures"] + numbers["errors"]
+    passed = max(0, numbers["tests"] - failed - numbers["skipped"])
+    return replace(outcome, passed=passed, failed=failed, skipped=numbers["skipped"])
+
+
+def summarise(outcomes: list[Outcome]) -> None:
+    say("\n=== summary")
+    for outcome in outcomes:
+        say(outcome.line())
+    passed, failed = (sum(getattr(outcome, key) for outcome in outcomes) for key in ("passed", "failed"))
+    skipped = sum(outcome.skipped for outcome in outcomes)
+    say(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

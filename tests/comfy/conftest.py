@@ -1,0 +1,28 @@
+"""The real ComfyUI with this pack, started once for all tests of this folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Not the repository's root: there our `nodes` would hide ComfyUI's nodes.py.
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+
+from comfy_server import ComfyServer  # noqa: E402
+from environment import ensure_environment  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    """ComfyUI's folder."""
+    return ensure_environment().comfyui
+
+
+@pytest.fixture(scope="session")
+def server(comfyui: Path) -> Iterator[ComfyServer]:
+    with ComfyServer(comfyui) as server:
+        yield server

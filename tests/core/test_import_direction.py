@@ -1,0 +1,94 @@
+"""nodes -> ccvd_core -> torch, and nothing the other way (DESIGN 3). Read from the syntax tree, without importing."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CORE = sorted((REPOSITORY / "ccvd_core").rglob("*.py"))
+NODES = sorted((REPOSITORY / "nodes").rglob("*.py"))
+OUTSIDE_BACKBONES = [path for path in CORE if "backbones" not in path.relative_to(REPOSITORY).parts]
+
+NOT_FOR_CORE = re.compile(r"comfy\w*|nodes|folder_paths|server|execution|latent_preview|node_helpers|demo")
+NOT_FOR_THE_PACK = re.compile(r"scripts|benchmarks|tests")
+BACKBONE_NAMES = re.compile(r"(^|_)wan\d*(_|$)|unet3d|modelscope", re.IGNORECASE)
+
+
+def short(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def imported(tree: ast.AST, path: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of every import, also inside functions; relative ones from the repository's root."""
+    folder = path.relative_to(REPOSITORY).parts[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = folder[: len(folder) - node.level + 1] if node.level else ()
+            module = ".".join([*start, *([node.module] if node.module else [])])
+            # `from .. import nodes` imports a module that only the alias names.
+            yield from ((node.lineno, module or alias.name) for alias in node.names)
+
+
+def identifiers(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and text of every name, attribute, argument and short string in the code; docstrings are no code."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=text) | ast.Attribute(attr=text) | ast.arg(arg=text) | ast.keyword(arg=str(text)):
+                yield node.lineno, text
+            case ast.FunctionDef(name=text) | ast.ClassDef(name=text):
+                yield node.lineno, text
+            case ast.Constant(value=str(text)) if text.isidentifier():
+                yield node.lineno, text
+
+
+def offences(path: Path, forbidden: re.Pattern[str]) -> list[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [
+        f"{short(path)}:{line} imports {name}"
+        for line, name in imported(tree, path)
+        if forbidden.fullmatch(name.split(".")[0])
+    ]
+
+
+def test_there_is_something_to_check() -> None:
+    assert CORE
+    assert NODES
+
+
+@pytest.mark.parametrize("path", CORE, ids=short)
+def test_core_knows_neither_comfyui_nor_the_nodes(path: Path) -> None:
+    assert offences(path, NOT_FOR_CORE) == []
+
+
+@pytest.mark.parametrize("path", [*CORE, *NODES], ids=short)
+def test_the_pack_does_not_need_its_workshop(path: Path) -> None:
+    assert offences(path, NOT_FOR_THE_PACK) == []
+
+
+@pytest.mark.parametrize("path", OUTSIDE_BACKBONES, ids=short)
+def test_no_backbone_is_named_outside_backbones(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert [f"{short(path)}:{line} {text}" for line, text in identifiers(tree) if BACKBONE_NAMES.search(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import comfy.utils", ["comfy.utils"]),
+        ("from comfy_api.latest import io", ["comfy_api.latest"]),
+        ("from .. import nodes", ["nodes"]),
+        ("from ..nodes import io", ["nodes"]),
+        ("from .base import Backbone", ["ccvd_core.base"]),
+        ("def f():\n    import nodes", ["nodes"]),
+    ],
+)
+def test_imports_are_found(code: str, expected: list[str]) -> None:
+    names = [name for _, name in imported(ast.parse(code), REPOSITORY / "ccvd_core" / "concept.py")]
+    assert names == expected
