@@ -1,7 +1,7 @@
 """How well a video model draws what its captions say, on captions that its training has held out.
 
-A *sampler* is any callable `sample(captions, seeds) -> clips`, and `reconstruct(clips) -> clips` passes real clips through
-the model's VAE: the score of those is the ceiling of everything that the model can reach.
+A *sampler* is any callable `sample(captions, seeds) -> clips`, and `reconstruct(clips) -> clips` passes real clips
+through the model's VAE: the score of those is the ceiling of everything that the model can reach.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def shares(split: str, scores: Sequence[Score]) -> list[Row]:
 
 
 def evaluate(sample: Sampler, reconstruct: Reconstructor, captions_per_split: int = 200) -> list[Row]:
-    """Score a sampler on held-out captions of one and of two objects, and its VAE on the real clips; print the table."""
+    """Score a sampler on held-out captions of one and of two objects, its VAE on the real clips; print the table."""
     scorer = Scorer()
     rows: list[Row] = []
     for split, actors in SPLITS.items():

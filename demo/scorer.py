@@ -1,9 +1,10 @@
 """Who is in a clip, how they move, on which background and in which style: read by template matching, nothing learned.
 
-The world draws known sprites over five known backgrounds, so a clip can be explained by analysis through synthesis. With
-`D` = frame - background and `t` = what a sprite adds to the background at some place and size, the squared error of the
-whole frame falls by the *gain* `2 <D, t> - |t|^2` when the sprite is assumed there. The sprite of largest gain is the
-maximum-likelihood explanation; it is found on a coarse grid, refined on a finer one, removed, and the search goes on.
+The world draws known sprites over five known backgrounds, so a clip can be explained by analysis through synthesis.
+With `D` = frame - background and `t` = what a sprite adds to the background at some place and size, the squared error
+of the whole frame falls by the *gain* `2 <D, t> - |t|^2` when the sprite is assumed there. The sprite of largest gain
+is the maximum-likelihood explanation; it is found on a coarse grid, refined on a finer one, removed, and the search
+goes on.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import world
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 from world import SIZE, Scene
 
 CANVAS = 64
@@ -33,7 +34,9 @@ MARGIN = 24
 RIVALS = 6
 """Subjects that the coarse search hands to the fine one, per place."""
 MATCH = 0.3
-"""A sprite is there when its match is at least this; see `tests/demo/test_scorer.py` for what it separates."""
+"""A sprite is there when its match is at least this. Softened to 28 dB, sprites match 0.5 or more (median 0.94), and a
+lookalike in the place of another about 0.5-0.65; background alone has no place of positive gain. Below the threshold
+lie shapeless leftovers, so it stays low: identity is decided by the gain, not by the match."""
 STILL = 8.0
 """A path that travels fewer pixels than this is still."""
 OUTLIER = 0.02
@@ -212,7 +215,7 @@ class Scorer:
 def name_motion(path: NDArray[np.float64], motions: Sequence[str] = world.MOTIONS) -> str:
     """The motion whose curve fits a path [frames, 2] best, in least squares over its travel and its start.
 
-    With centred path `p` and centred curve `c`, the travel is `a = max(0, <p, c> / <c, c>)` and the error `|p - a c|^2`.
+    With path `p` and curve `c`, both centred, the travel is `a = max(0, <p, c> / <c, c>)`, the error `|p - a c|^2`.
     A straight path goes to the nearest of its neighbours (`moving right` up to 22.5 degrees, then `diagonal`).
     """
     path = path - path.mean(0)
@@ -223,7 +226,6 @@ def name_motion(path: NDArray[np.float64], motions: Sequence[str] = world.MOTION
         if not curve.any():
             continue
         amount = max(0.0, float((path * curve).sum() / (curve * curve).sum()))
-        # the travel of a motion along x and y is its length on the screen
         error = float(np.square(path - amount * curve).sum())
         if error < least:
             best, least, travel = motion, error, amount * float(np.linalg.norm(np.ptp(curve, axis=0)))
@@ -241,9 +243,9 @@ def track(
     row = round((found.centre[1] - CANVAS / 2) / FINE)
     drawn = draw(template, [row], background, style, FINE)[0]  # [1, 3, c, c]
     power = float(drawn.square().sum())
-    padded = F.pad(differences, [MARGIN // FINE] * 4)
-    cross = F.conv2d(padded, drawn)[:, 0]
-    energy = F.conv2d(padded.square().sum(1, keepdim=True), silhouette)[:, 0]
+    padded = functional.pad(differences, [MARGIN // FINE] * 4)
+    cross = functional.conv2d(padded, drawn)[:, 0]
+    energy = functional.conv2d(padded.square().sum(1, keepdim=True), silhouette)[:, 0]
     match = 1 - (energy - 2 * cross + power) / energy.clamp(min=power)
     grid = torch.arange(match.shape[-1]) * float(FINE) + CANVAS / 2 - MARGIN
     x, y = found.centre
@@ -268,7 +270,7 @@ def refine(
     reach = range(-2, 3)
     drawn = draw(template, [top + r for r in reach], background, style, FINE)  # [rows, sizes, 3, c, c]
     side, margin = CANVAS // FINE, MARGIN // FINE
-    padded = F.pad(fine, [margin + 2] * 4)
+    padded = functional.pad(fine, [margin + 2] * 4)
     y, x = top + margin, left + margin
     patch = padded[:, y : y + side + 4, x : x + side + 4]
     windows = patch.unfold(1, side, 1).unfold(2, side, 1)  # [3, rows, columns, c, c]
@@ -285,7 +287,7 @@ def refine(
 def coarse_gain(coarse: Tensor, bank: Tensor) -> Tensor:
     """Gain of every template of `bank` [subjects, sizes, 3, c, c] at every place of a frame [3, h, w]."""
     flat = bank.flatten(0, 1)
-    cross = F.conv2d(F.pad(coarse, [MARGIN // COARSE] * 4)[None], flat)[0]
+    cross = functional.conv2d(functional.pad(coarse, [MARGIN // COARSE] * 4)[None], flat)[0]
     gain = 2 * cross - flat.square().sum((1, 2, 3))[:, None, None]
     gain = gain.unflatten(0, bank.shape[:2])
     centres = torch.arange(gain.shape[-1]) * float(COARSE) + CANVAS / 2 - MARGIN
@@ -310,7 +312,7 @@ def erase(cells: Tensor, found: Found, cell: int) -> Tensor:
     _, silhouette = templates((found.subject,), (int(found.size),), cell)
     margin, side = MARGIN // cell, CANVAS // cell
     y, x = (round((c - CANVAS / 2) / cell) + margin for c in (found.centre[1], found.centre[0]))
-    padded = F.pad(cells, [margin] * 4)
+    padded = functional.pad(cells, [margin] * 4)
     padded[:, y : y + side, x : x + side] *= 1 - silhouette[0]
     return padded[:, margin:-margin, margin:-margin]
 
@@ -326,7 +328,7 @@ def channels_first(clip: Tensor) -> Tensor:
 
 def shrink(picture: Tensor, cell: int) -> Tensor:
     """Mean over cells of `cell` x `cell` pixels of [n, c, h, w]."""
-    return F.avg_pool2d(picture, cell)
+    return functional.avg_pool2d(picture, cell)
 
 
 def difference(picture: Tensor, background: str, style: str, cell: int) -> Tensor:
@@ -334,14 +336,14 @@ def difference(picture: Tensor, background: str, style: str, cell: int) -> Tenso
     return shrink(picture, cell) - rows_of(background, style, cell)[None, :, :, None]
 
 
-@lru_cache(maxsize=None)
+@cache
 def rows_of(background: str, style: str, cell: int) -> Tensor:
     """Colour of a background in a style per row of cells, [3, rows]."""
     column = world.apply_style(world.background_image(background)[None], style)[0, :, 0]
     return torch.from_numpy(column / 255.0).float().view(SIZE // cell, cell, 3).mean(1).T
 
 
-@lru_cache(maxsize=None)
+@cache
 def templates(subjects: tuple[str, ...], sizes: tuple[int, ...], cell: int) -> tuple[Template, Tensor]:
     """Every subject at every size, subjects outermost, and the silhouettes (grown by one cell) [n, 1, c, c]."""
     middle = np.asarray([CANVAS / 2, CANVAS / 2])
@@ -353,7 +355,7 @@ def templates(subjects: tuple[str, ...], sizes: tuple[int, ...], cell: int) -> t
     picture = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2)
     alpha = picture[:, 3:]
     template = Template(shrink(picture[:, :3] * alpha, cell), shrink(alpha, cell))
-    silhouette = (F.max_pool2d(template.alpha, 3, 1, 1) > 0.1).float()
+    silhouette = (functional.max_pool2d(template.alpha, 3, 1, 1) > 0.1).float()
     return template, silhouette
 
 
@@ -381,7 +383,7 @@ def restyle(picture: Tensor, style: str) -> Tensor:
     raise ValueError(f"unknown style {style!r}: expected one of {world.STYLES}")
 
 
-@lru_cache(maxsize=None)
+@cache
 def coarse_bank(subjects: tuple[str, ...], background: str, style: str) -> Tensor:
     """All subjects at all coarse sizes as drawn in the middle of the frame, [subjects, sizes, 3, c, c]."""
     template, _ = templates(subjects, COARSE_SIZES, COARSE)

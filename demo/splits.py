@@ -14,6 +14,6 @@ def combination(scene: Scene) -> str:
 
 
 def held_out(scene: Scene) -> bool:
-    """True for one combination in five with one actor, and for one in ten with several: they are for evaluation only."""
+    """True for one combination in five with one actor and one in ten with several: they are for evaluation only."""
     share = 5 if len(scene.actors) == 1 else 10
     return zlib.crc32(combination(scene).encode()) % share == 0

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import scorer
 import torch
-import torch.nn.functional as F
 import world
 from scorer import Score, Scorer, name_motion
 from torch import Tensor
+from torch.nn import functional
 from world import Actor, Scene
 
 
@@ -25,8 +25,8 @@ def soften(clip: Tensor, sigma: float, noise: float, seed: int) -> Tensor:
     offsets = torch.arange(-4, 5).float()
     kernel = torch.exp(-offsets.square() / (2 * sigma**2))
     kernel = (kernel / kernel.sum()).expand(3, 1, 1, 9)
-    picture = F.pad(clip.permute(0, 3, 1, 2), [4] * 4, mode="replicate")
-    picture = F.conv2d(F.conv2d(picture, kernel, groups=3), kernel.mT, groups=3)
+    picture = functional.pad(clip.permute(0, 3, 1, 2), [4] * 4, mode="replicate")
+    picture = functional.conv2d(functional.conv2d(picture, kernel, groups=3), kernel.mT, groups=3)
     picture = picture + noise * torch.randn(picture.shape, generator=torch.Generator().manual_seed(seed))
     return picture.clamp(0, 1).permute(0, 2, 3, 1)
 
