@@ -32,6 +32,9 @@ PACK = "ccvd"
 
 Graph = dict[str, dict[str, Any]]
 """ComfyUI's API format: node id -> {"class_type": ..., "inputs": {...}}."""
+TEXT_MESSAGE = 3
+"""`BinaryEventTypes.TEXT` of ComfyUI's protocol."""
+
 OnEvent = Callable[[str, dict[str, Any]], None]
 """Receives every websocket event: its type and its data."""
 
@@ -218,10 +221,10 @@ class ComfyServer:
         ):
             prompt_id = await asyncio.to_thread(self.post_prompt, graph, client_id)
             async for message in socket_:
-                if message.type is not aiohttp.WSMsgType.TEXT:
+                event = read_event(message)
+                if event is None:
                     continue
-                event = json.loads(message.data)
-                kind, data = event["type"], event["data"]
+                kind, data = event
                 on_event(kind, data)
                 if data.get("prompt_id") == prompt_id and is_end(kind, data):
                     return await self._history(prompt_id)
@@ -246,6 +249,18 @@ class ComfyServer:
     def output_path(self, entry: dict[str, str]) -> Path:
         """Where the file of a history entry ({"filename", "subfolder", "type"}) lies."""
         return self.base / entry["type"] / entry["subfolder"] / entry["filename"]
+
+
+def read_event(message: aiohttp.WSMessage) -> tuple[str, dict[str, Any]] | None:
+    """Type and data of a websocket message; a node's progress text becomes ("progress_text", {"node", "text"})."""
+    if message.type is aiohttp.WSMsgType.TEXT:
+        event = json.loads(message.data)
+        return event["type"], event["data"]
+    if message.type is aiohttp.WSMsgType.BINARY and int.from_bytes(message.data[:4]) == TEXT_MESSAGE:
+        length = int.from_bytes(message.data[4:8])
+        node, text = message.data[8 : 8 + length], message.data[8 + length :]
+        return "progress_text", {"node": node.decode(), "text": text.decode("utf-8", errors="replace")}
+    return None  # a preview picture
 
 
 def is_end(kind: str, data: dict[str, Any]) -> bool:

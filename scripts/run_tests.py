@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def main() -> int:
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    wanted = [arguments.only] if arguments.only else list(STAGES)
+    wanted = [arguments.only] if arguments.only else STAGES
     outcomes = list(run_stages(environment, wanted, for_pytest))
     summarise(outcomes)
     return 0 if all(outcome.ok for outcome in outcomes) else 1
@@ -69,7 +69,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args()
 
 
-def run_stages(environment: Environment, wanted: list[str], for_pytest: list[str]) -> Iterable[Outcome]:
+def run_stages(environment: Environment, wanted: Sequence[str], for_pytest: list[str]) -> Iterable[Outcome]:
     if "lint" in wanted:
         yield lint(environment)
     if "types" in wanted:
@@ -79,7 +79,7 @@ def run_stages(environment: Environment, wanted: list[str], for_pytest: list[str
         yield pytest(environment, together, for_pytest)
     if "comfy" in wanted:
         # Without our root on sys.path, where `nodes` would hide ComfyUI's nodes.py.
-        yield pytest(environment, ["comfy"], ["--override-ini", "pythonpath=", *for_pytest])
+        yield pytest(environment, ["comfy"], for_pytest, ["--override-ini", "pythonpath="])
 
 
 def lint(environment: Environment) -> Outcome:
@@ -94,22 +94,24 @@ def types(environment: Environment) -> Outcome:
     return run("types", command, {"PYTHONPATH": str(environment.comfyui)})
 
 
-def pytest(environment: Environment, names: list[str], arguments: list[str]) -> Outcome:
-    """One pytest process over the named folders of tests/."""
+def pytest(environment: Environment, names: list[str], arguments: list[str], options: Sequence[str] = ()) -> Outcome:
+    """One pytest process over the named folders of tests/. `arguments` are the user's, `options` are ours."""
     stage = "tests: " + ", ".join(names)
     folders = [REPOSITORY / "tests" / name for name in names]
-    missing = [folder.name for folder in folders if not any(folder.glob("**/test_*.py"))]
-    for name in missing:
+    empty = [folder.name for folder in folders if not any(folder.glob("**/test_*.py"))]
+    for name in empty:
         say(f"\n!!! tests/{name} has no tests: the stage {name!r} checks NOTHING !!!")
-    there = [folder for folder in folders if folder.name not in missing]
-    note = f"NO TESTS in {', '.join(missing)}" if missing else ""
+    there = [folder for folder in folders if folder.name not in empty]
     if not there:
-        return Outcome(stage, ok=False, note=note)
+        return Outcome(stage, ok=False, note="NO TESTS")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [environment.python, "-m", "pytest", f"--junit-xml={report}", *there, *arguments]
-        outcome = run(stage, command, tolerated=(NO_TESTS_COLLECTED,) if arguments else ())
-        return replace(count(outcome, report), note=note)
+        command = [environment.python, "-m", "pytest", f"--junit-xml={report}", *options, *there, *arguments]
+        # `-k name` may fit no test of one process and some of the other.
+        outcome = count(run(stage, command, tolerated=(NO_TESTS_COLLECTED,) if arguments else ()), report)
+    # A folder that is there must hold tests; one that nobody has begun is only announced.
+    lost = [name for name in empty if (REPOSITORY / "tests" / name).is_dir()]
+    return replace(outcome, ok=outcome.ok and not lost, note=f"NO TESTS in {', '.join(empty)}" if empty else "")
 
 
 def run(

@@ -1,0 +1,219 @@
+"""Turns a workflow as the ComfyUI page saves it into the prompt that its API runs. Pure functions on JSON values.
+
+The page does this in JavaScript. A saved workflow keeps the values of a node's widgets as a bare list, so their names
+come from `/object_info`: required inputs first, then optional ones, with values that only the page uses in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+Prompt = dict[str, Json]
+"""Node id -> {"class_type": ..., "inputs": {name: value or [node id, output]}}."""
+
+MUTED, BYPASSED = 2, 4
+PAGE_ONLY = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
+"""Nodes that exist on the page alone; the last two pass something on."""
+
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+CHOICE_WITH_INPUTS = "COMFY_DYNAMICCOMBO_V3"
+AFTER_GENERATE = {"fixed", "increment", "decrement", "randomize", "increment-wrap"}
+SEEDS = {"seed", "noise_seed"}
+"""Inputs that get the `control after generate` widget by their name alone."""
+UPLOADS = ("image_upload", "video_upload", "audio_upload", "file_upload")
+
+
+class WorkflowError(ValueError):
+    """The workflow cannot be turned into a prompt; the message names the node."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """From output number `slot` of node `node`."""
+
+    node: str
+    slot: int
+
+
+def to_prompt(workflow: Json, object_info: Mapping[str, Json]) -> Prompt:
+    """The prompt of a saved workflow. `object_info` is the answer of a running ComfyUI's `/object_info`."""
+    if workflow.get("definitions", {}).get("subgraphs"):
+        raise WorkflowError("The workflow has subgraphs, which are not supported here: unpack them on the page.")
+    nodes = {str(node["id"]): node for node in workflow["nodes"]}
+    links = dict(_links(workflow["links"]))
+    prompt: Prompt = {}
+    for node_id, node in nodes.items():
+        if node["type"] in PAGE_ONLY or node.get("mode") in (MUTED, BYPASSED):
+            continue
+        if node["type"] not in object_info:
+            raise WorkflowError(f"Node {node_id} is a {node['type']}, which this ComfyUI does not have.")
+        values = widget_values(node, object_info[node["type"]])
+        inputs = {name: _as_api_value(value) for name, value in values.items()}
+        inputs |= _linked_inputs(node, nodes, links)
+        prompt[node_id] = {"class_type": node["type"], "inputs": inputs}
+    return prompt
+
+
+def widget_values(node: Json, info: Json) -> Json:
+    """Widget name -> value of one node."""
+    saved = node.get("widgets_values") or []
+    if isinstance(saved, dict):
+        return dict(saved)
+    values = _Values(saved)
+    named: Json = {}
+    for group in ("required", "optional"):
+        specs: Json = info["input"].get(group, {})
+        for name, spec in specs.items():
+            named |= _take(name, spec, values)
+        # The page adds an upload button after the required inputs, and saves a value for it.
+        if group == "required" and any(_option(spec, key) for spec in specs.values() for key in UPLOADS):
+            values.skip({"image", "video", "audio", "", None})
+    left = [value for value in values.rest() if value not in (None, "")]
+    if left:
+        raise WorkflowError(
+            f"Node {node['id']} ({node['type']}) has {len(left)} more widget values than inputs: {left!r}. The "
+            "workflow was saved with another version of the node: open it on the page and save it again."
+        )
+    return named
+
+
+class _Values:
+    """A node's saved values, taken one after the other."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self._values = values
+        self._next = 0
+
+    def take(self, default: Any) -> Any:
+        if self._next >= len(self._values):
+            return default
+        self._next += 1
+        return self._values[self._next - 1]
+
+    def skip(self, expected: set[Any]) -> None:
+        """Pass over the next value if it is one of the expected ones."""
+        rest = self.rest()
+        if rest and not isinstance(rest[0], list | dict) and rest[0] in expected:
+            self._next += 1
+
+    def rest(self) -> list[Any]:
+        return self._values[self._next :]
+
+
+def _take(name: str, spec: list[Any], values: _Values) -> Json:
+    """The value of one input, if it is a widget, with those of the inputs that a choice brings along."""
+    kind = _kind(spec)
+    if kind == CHOICE_WITH_INPUTS:
+        return _take_choice(name, spec, values)
+    if not _is_widget(spec):
+        return {}
+    named = {name: values.take(_default(spec))}
+    if _option(spec, "control_after_generate") or (kind == "INT" and name in SEEDS):
+        values.skip(AFTER_GENERATE)
+    return named
+
+
+def _take_choice(name: str, spec: list[Any], values: _Values) -> Json:
+    options = {option["key"]: option["inputs"] for option in spec[1]["options"]}
+    chosen = values.take(next(iter(options)))
+    named: Json = {name: chosen}
+    for group in ("required", "optional"):
+        for inner, inner_spec in options.get(chosen, {}).get(group, {}).items():
+            named |= _take(f"{name}.{inner}", inner_spec, values)
+    return named
+
+
+def _kind(spec: list[Any]) -> str:
+    """The type of an input; the old way to write a choice is a list in its place."""
+    return "COMBO" if isinstance(spec[0], list) else spec[0]
+
+
+def _option(spec: list[Any], key: str) -> Any:
+    return spec[1].get(key) if len(spec) > 1 else None
+
+
+def _is_widget(spec: list[Any]) -> bool:
+    own_widget = _option(spec, "widgetType") is not None
+    return (own_widget or _kind(spec) in WIDGET_TYPES) and not _option(spec, "forceInput")
+
+
+def _default(spec: list[Any]) -> Any:
+    default = _option(spec, "default")
+    if default is None and _kind(spec) == "COMBO":
+        options = spec[0] if isinstance(spec[0], list) else _option(spec, "options") or []
+        return options[0] if options else None
+    return default
+
+
+def _as_api_value(value: Any) -> Any:
+    """A bare list would be read as a link."""
+    return {"__value__": value} if isinstance(value, list) else value
+
+
+def _links(links: list[Any]) -> Iterator[tuple[int, Link]]:
+    """Both ways in which pages have saved links: lists and objects."""
+    for link in links:
+        if isinstance(link, dict):
+            yield link["id"], Link(str(link["origin_id"]), link["origin_slot"])
+        else:
+            yield link[0], Link(str(link[1]), link[2])
+
+
+def _linked_inputs(node: Json, nodes: Mapping[str, Json], links: Mapping[int, Link]) -> Json:
+    inputs: Json = {}
+    for socket in node.get("inputs", []):
+        if socket.get("link") is None:
+            continue
+        source = _source(links[socket["link"]], nodes, links)
+        if source is None:
+            continue
+        if nodes[source.node]["type"] == "PrimitiveNode":
+            inputs[socket["name"]] = _as_api_value(nodes[source.node]["widgets_values"][0])
+        else:
+            inputs[socket["name"]] = [source.node, source.slot]
+    return inputs
+
+
+def _source(link: Link, nodes: Mapping[str, Json], links: Mapping[int, Link]) -> Link | None:
+    """Where a link really comes from: reroutes and bypassed nodes pass on, muted nodes give nothing."""
+    node = nodes[link.node]
+    if node.get("mode") == MUTED:
+        return None
+    if node["type"] == "Reroute":
+        before = node["inputs"][0].get("link")
+    elif node.get("mode") == BYPASSED:
+        before = _passed_through(node, link.slot)
+    else:
+        return link
+    return None if before is None else _source(links[before], nodes, links)
+
+
+def _passed_through(node: Json, slot: int) -> int | None:
+    """The link that a bypassed node hands on at an output: its input of the same type, at the same place if it can."""
+    wanted = node["outputs"][slot]["type"]
+    sockets = node.get("inputs", [])
+    for socket in [*sockets[slot : slot + 1], *sockets]:
+        if socket["type"] == wanted and socket.get("link") is not None:
+            return socket["link"]
+    return None
+
+
+def nodes_of(prompt: Prompt, class_type: str) -> list[str]:
+    """Ids of the nodes of a class, in the order of the workflow."""
+    return [node_id for node_id, node in prompt.items() if node["class_type"] == class_type]
+
+
+def set_inputs(prompt: Prompt, class_type: str, **values: Any) -> None:
+    """Set inputs of every node of a class. Raises WorkflowError where there is no such node or input."""
+    node_ids = nodes_of(prompt, class_type)
+    if not node_ids:
+        raise WorkflowError(f"The workflow has no {class_type} node.")
+    for node_id in node_ids:
+        inputs = prompt[node_id]["inputs"]
+        unknown = values.keys() - inputs.keys()
+        if unknown:
+            raise WorkflowError(f"{class_type} has no input {', '.join(sorted(unknown))}; it has {', '.join(inputs)}.")
+        inputs |= {name: _as_api_value(value) for name, value in values.items()}
