@@ -114,14 +114,14 @@ def contact_sheet(clips: Clips, captions: Sequence[str], path: Path, columns: in
         raise ValueError(f"expected one caption per clip, got {len(captions)} captions for {len(pictures)} clips")
     frames, height, width = pictures.shape[1:4]
     label, gap = 28, 6
-    cell_width, cell_height = 3 * width + gap, height + label
+    cell_width, cell_height = 3 * width + 4 + gap, height + label
     lines = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (min(columns, len(pictures)) * cell_width, lines * cell_height), "white")
     pen = ImageDraw.Draw(sheet)
     for index, (clip, caption) in enumerate(zip(pictures, captions, strict=True)):
         x, y = index % columns * cell_width, index // columns * cell_height
         for column, frame in enumerate((0, frames // 2, frames - 1)):
-            sheet.paste(Image.fromarray(clip[frame]), (x + column * width, y))
+            sheet.paste(Image.fromarray(clip[frame]), (x + column * (width + 2), y))
         pen.multiline_text((x + 3, y + height + 1), wrap(caption, (cell_width - gap) // 6), fill="black", spacing=1)
     sheet.save(path)
 

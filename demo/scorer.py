@@ -34,8 +34,8 @@ MARGIN = 24
 RIVALS = 6
 """Subjects that the coarse search hands to the fine one, per place."""
 MATCH = 0.3
-"""A sprite is there when its match is at least this. Softened to 28 dB, sprites match 0.5 or more (median 0.94), and a
-lookalike in the place of another about 0.5-0.65; background alone has no place of positive gain. Below the threshold
+"""A sprite is there when its match is at least this. Softened to 28 dB, sprites match 0.4 or more (median 0.94), and a
+lookalike in the place of another 0.5 to 0.8; background alone has no place of positive gain. Below the threshold
 lie shapeless leftovers, so it stays low: identity is decided by the gain, not by the match."""
 STILL = 8.0
 """A path that travels fewer pixels than this is still."""
