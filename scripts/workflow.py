@@ -206,7 +206,7 @@ def nodes_of(prompt: Prompt, class_type: str) -> list[str]:
     return [node_id for node_id, node in prompt.items() if node["class_type"] == class_type]
 
 
-def set_inputs(prompt: Prompt, class_type: str, **values: Any) -> None:
+def set_inputs(prompt: Prompt, class_type: str, /, **values: Any) -> None:
     """Set inputs of every node of a class. Raises WorkflowError where there is no such node or input."""
     node_ids = nodes_of(prompt, class_type)
     if not node_ids:

@@ -1,0 +1,58 @@
+"""Learn a concept in the real ComfyUI and make a video with it. One command, from a fresh clone.
+
+    python scripts/try_it.py                                   the demo's fox, which the demo base has never seen
+    python scripts/try_it.py --images my_dog --name rex --class dog --prompt "a <rex> moving left on blue sky"
+    python scripts/try_it.py --ui                              the same, then keep ComfyUI open in the browser
+
+Standard library only: this part sets up the environment and hands over to `trial.py` inside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from environment import REPOSITORY, SetupError, ensure_environment
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--images", type=Path, metavar="DIR", help="folder of pictures (subject, style) or clips (motion)")
+    add("--name", help="the concept's name: you write <name> in prompts")
+    add("--class", dest="class_words", metavar="WORDS", help="what it is, in plain words: dog")
+    add("--kind", choices=("subject", "motion", "style"), default="subject")
+    add("--captions", type=Path, metavar="FILE", help="one caption per line, in the order of the file names")
+    add("--prompt", help="the video to make; name the concept as <name>")
+    add("--steps", type=int, metavar="N", help="learning steps (default: what the workflow says)")
+    add("--out", type=Path, metavar="DIR", default=REPOSITORY / "output", help="default: output/")
+    add("--ui", action="store_true", help="leave ComfyUI running afterwards and print its address")
+    add("--port", type=int, help="ComfyUI's port on this machine (default: a free one)")
+    arguments = parser.parse_args()
+    own = {"--images": arguments.images, "--name": arguments.name, "--class": arguments.class_words}
+    if any(own.values()) and not all(own.values()):
+        missing = ", ".join(flag for flag, value in own.items() if not value)
+        parser.error(f"your own concept needs --images, --name and --class together; missing: {missing}")
+    if arguments.captions and not arguments.images:
+        parser.error("--captions describes the files of --images, which is missing")
+    if arguments.steps is not None and arguments.steps < 1:
+        parser.error("--steps must be 1 or more")
+    return arguments
+
+
+def main() -> int:
+    parse_arguments()  # mistakes and --help come before the set-up
+    try:
+        environment = ensure_environment()
+        return subprocess.run([environment.python, Path(__file__).with_name("trial.py"), *sys.argv[1:]]).returncode
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
