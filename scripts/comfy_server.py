@@ -334,9 +334,13 @@ def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 @contextmanager
-def ends_on_sigterm() -> Iterator[None]:
+def sigterm_is_ctrl_c() -> Iterator[None]:
     """Let `with` blocks clean up when the script is told to end, for example by a CI that has run out of time."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -24,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = REPOSITORY / ".environment"
@@ -223,6 +225,28 @@ def _set_up(environment: Environment, own_comfyui: Path | None, report: Report) 
     report("  4/4 checking that ComfyUI's libraries load")
     _make_vision_and_audio_load(environment.python)
     report(f"The environment is ready after {time.monotonic() - start:.0f} s.")
+
+
+def run_and_wait(command: Sequence[str | Path], **options: Any) -> int:
+    """Run a command to its end; returns its exit code.
+
+    `subprocess.run` kills the child a moment after Ctrl+C. A child that has ComfyUI to end needs longer, so this waits
+    for it; a request to end (SIGTERM) is passed on.
+    """
+    interrupted = False
+    process = subprocess.Popen(command, **options)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+    try:
+        while process.returncode is None:
+            try:
+                process.wait()
+            except KeyboardInterrupt:
+                interrupted = True  # the child got it too
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if interrupted:
+        raise KeyboardInterrupt
+    return process.returncode
 
 
 def _run(command: Sequence[str], failure: str) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from environment import REPOSITORY, Environment, SetupError, ensure_environment, say
+from environment import REPOSITORY, Environment, SetupError, ensure_environment, run_and_wait, say
 
 TOGETHER = ("core", "backbones", "demo")
 """Test folders that share one process. `comfy` has its own: ComfyUI's `nodes` and ours cannot meet in one."""
@@ -58,7 +58,11 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     wanted = [arguments.only] if arguments.only else STAGES
-    outcomes = list(run_stages(environment, wanted, for_pytest))
+    try:
+        outcomes = list(run_stages(environment, wanted, for_pytest))
+    except KeyboardInterrupt:
+        say("\nstopped")
+        return 130
     summarise(outcomes)
     return 0 if all(outcome.ok for outcome in outcomes) else 1
 
@@ -106,7 +110,16 @@ def pytest(environment: Environment, names: list[str], arguments: list[str], opt
         return Outcome(stage, ok=False, note="NO TESTS")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [environment.python, "-m", "pytest", f"--junit-xml={report}", *options, *there, *arguments]
+        command = [
+            environment.python,
+            "-m",
+            "pytest",
+            f"--junit-xml={report}",
+            "--continue-on-collection-errors",
+            *options,
+            *there,
+            *arguments,
+        ]
         # `-k name` may fit no test of one process and some of the other.
         outcome = count(run(stage, command, tolerated=(NO_TESTS_COLLECTED,) if arguments else ()), report)
     # A folder that is there must hold tests; one that nobody has begun is only announced.
@@ -120,9 +133,8 @@ def run(
     """Run one command from the repository's root, its output straight to the terminal."""
     say(f"\n=== {stage}: {' '.join(map(str, command[1:]))}")
     start = time.monotonic()
-    code = subprocess.run(
-        command, cwd=REPOSITORY, env={**os.environ, **(variables or {})}, stdin=subprocess.DEVNULL
-    ).returncode
+    environment = {**os.environ, **(variables or {})}
+    code = run_and_wait(command, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL)
     return Outcome(stage, ok=code == 0 or code in tolerated, seconds=time.monotonic() - start)
 
 

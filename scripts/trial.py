@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import av
 import numpy as np
-from comfy_server import REPOSITORY, ComfyError, ComfyServer, ends_on_sigterm
+from comfy_server import REPOSITORY, ComfyError, ComfyServer, sigterm_is_ctrl_c
 from environment import SetupError, ensure_environment
 from PIL import Image
 from try_it import parse_arguments
@@ -287,7 +287,7 @@ def main() -> int:
     # With --ui the artist goes on working, so what is learned and made must stay.
     base = arguments.out.resolve() / "comfyui" if arguments.ui else None
     try:
-        with tempfile.TemporaryDirectory() as folder, ends_on_sigterm():
+        with tempfile.TemporaryDirectory() as folder, sigterm_is_ctrl_c():
             lesson = choose_lesson(arguments, Path(folder))
             print("Starting ComfyUI ...", flush=True)
             with ComfyServer(ensure_environment().comfyui, base_directory=base, port=arguments.port) as server:

@@ -10,11 +10,10 @@ Standard library only: this part sets up the environment and hands over to `tria
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
-from environment import REPOSITORY, SetupError, ensure_environment
+from environment import REPOSITORY, SetupError, ensure_environment, run_and_wait
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -46,7 +45,7 @@ def main() -> int:
     parse_arguments()  # mistakes and --help come before the set-up
     try:
         environment = ensure_environment()
-        return subprocess.run([environment.python, Path(__file__).with_name("trial.py"), *sys.argv[1:]]).returncode
+        return run_and_wait([environment.python, Path(__file__).with_name("trial.py"), *sys.argv[1:]])
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Not the repository's root: there our `nodes` would hide ComfyUI's nodes.py.
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
-from comfy_server import ComfyServer  # noqa: E402
+from comfy_server import ComfyServer, sigterm_is_ctrl_c  # noqa: E402
 from environment import ensure_environment  # noqa: E402
 
 
@@ -24,5 +24,5 @@ def comfyui() -> Path:
 
 @pytest.fixture(scope="session")
 def server(comfyui: Path) -> Iterator[ComfyServer]:
-    with ComfyServer(comfyui) as server:
+    with sigterm_is_ctrl_c(), ComfyServer(comfyui) as server:
         yield server
