@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -18,17 +19,16 @@ from comfy_server import REPOSITORY, ComfyError, ComfyServer, sigterm_is_ctrl_c
 from environment import SetupError, ensure_environment
 from PIL import Image
 from try_it import parse_arguments
-from workflow import Prompt, WorkflowError, set_inputs, to_prompt
+from workflow import Prompt, WorkflowError, nodes_of, set_inputs, to_prompt
 
 sys.path.insert(0, str(REPOSITORY / "demo"))
 from world import FPS, HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS, Actor, Scene
 
 WORKFLOW = REPOSITORY / "example_workflows" / "learn_and_use_a_concept.json"
 LEARN, AGGREGATE = "CCVD_LearnConcept", "CCVD_AggregateAdapters"
-LOADERS = {
-    "pictures": {"LoadImageDataSetFromFolder", "LoadImageTextDataSetFromFolder"},
-    "clips": {"LoadVideoDataSetFromFolder", "LoadVideoTextDataSetFromFolder"},
-}
+LOADERS = {"pictures": "LoadImageDataSetFromFolder", "clips": "LoadVideoDataSetFromFolder"}
+"""ComfyUI's own nodes that load a folder below its input folder."""
+LEARN_INPUTS = {"pictures": "images", "clips": "video"}
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 CLIPS = {".mp4", ".avi", ".mov", ".webm", ".mkv"}
@@ -170,27 +170,36 @@ def write_clip(frames: Sequence[np.ndarray], path: Path, fps: int) -> Path:
     return path
 
 
-def put_material(server: ComfyServer, lesson: Lesson) -> str:
-    """Copy the files, and captions beside them, into a folder of ComfyUI's input; returns the folder's name."""
-    folder = f"try_it_{lesson.name}"
-    shutil.rmtree(server.base / "input" / folder, ignore_errors=True)
-    names = [server.put_input(file, folder) for file in lesson.files]
-    for name, caption in zip(names, lesson.captions, strict=False):
-        (server.base / "input" / name).with_suffix(".txt").write_text(caption, encoding="utf-8")
-    return folder
+def put_material(server: ComfyServer, lesson: Lesson) -> tuple[str, tuple[str, ...]]:
+    """Copy the files into a folder of ComfyUI's input; returns its name, and the captions in the order of loading."""
+    name = f"try_it_{lesson.name}"
+    folder = server.base / "input" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    for file in lesson.files:
+        server.put_input(file, name)
+    if not lesson.captions:
+        return name, ()
+    captions = {file.name: caption for file, caption in zip(lesson.files, lesson.captions, strict=True)}
+    # ComfyUI sorts clips, but takes pictures in the order in which the file system lists them.
+    listed = os.listdir(folder) if lesson.medium == "pictures" else sorted(captions)
+    return name, tuple(captions[file] for file in listed)
 
 
-def prepare(prompt: Prompt, lesson: Lesson, folder: str, steps: int | None) -> None:
+def prepare(prompt: Prompt, lesson: Lesson, folder: str, captions: Sequence[str], steps: int | None) -> None:
     """Put the lesson into the example workflow."""
-    loaders = [node_id for node_id, node in prompt.items() if node["class_type"] in LOADERS[lesson.medium]]
-    if not loaders:
-        raise WorkflowError(f"{WORKFLOW.name} has no node that loads a folder of {lesson.medium}.")
-    for node_id in loaders:
-        prompt[node_id]["inputs"]["folder"] = folder
+    loaders = [node_id for loader in LOADERS.values() for node_id in nodes_of(prompt, loader)]
+    if len(loaders) != 1:
+        raise WorkflowError(f"{WORKFLOW.name} has {len(loaders)} nodes that load a folder; expected one.")
+    prompt[loaders[0]] = {"class_type": LOADERS[lesson.medium], "inputs": {"folder": folder}}
+    for node_id in nodes_of(prompt, LEARN):
+        inputs = prompt[node_id]["inputs"]
+        for name in LEARN_INPUTS.values():
+            inputs.pop(name, None)
+        inputs[LEARN_INPUTS[lesson.medium]] = [loaders[0], 0]
     concept: dict[str, Any] = {"name": lesson.name, "class_words": lesson.class_words, "kind": lesson.kind}
     if steps is not None:
         concept["steps"] = steps
-    set_inputs(prompt, LEARN, captions="\n".join(lesson.captions), **concept)
+    set_inputs(prompt, LEARN, captions="\n".join(captions), **concept)
     set_inputs(prompt, AGGREGATE, prompt=lesson.prompt)
 
 
@@ -264,7 +273,7 @@ def learn_and_use(server: ComfyServer, arguments: Any, lesson: Lesson) -> None:
     start = time.monotonic()
     object_info = server.object_info()
     prompt = to_prompt(json.loads(WORKFLOW.read_text(encoding="utf-8")), object_info)
-    prepare(prompt, lesson, put_material(server, lesson), arguments.steps)
+    prepare(prompt, lesson, *put_material(server, lesson), arguments.steps)
     print(f"Learning <{lesson.name}> from {len(lesson.files)} {lesson.medium}, then making: {lesson.prompt}")
     progress = Progress(prompt, object_info)
     try:

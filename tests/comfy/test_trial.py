@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def test_pictures_go_in_and_a_video_with_its_contact_sheet_comes_out(
     import trial
 
     lesson = trial.demo_lesson("subject", None, tmp_path)
-    folder = trial.put_material(server, lesson)
+    folder, _ = trial.put_material(server, lesson)
     prompt = folder_to_video(folder)
     history = server.run(prompt, trial.Progress(prompt, server.object_info()), timeout=120)
     video, sheet = trial.save_results(server, history, lesson, tmp_path / "out")
@@ -43,14 +44,13 @@ def test_pictures_go_in_and_a_video_with_its_contact_sheet_comes_out(
     assert "Save Video" in capsys.readouterr().out
 
 
-def test_captions_lie_beside_the_pictures(server: ComfyServer, tmp_path: Path) -> None:
+def test_captions_come_in_the_order_in_which_comfyui_loads_the_pictures(server: ComfyServer, tmp_path: Path) -> None:
     import trial
 
     lesson = trial.demo_lesson("subject", None, tmp_path)
-    folder = server.base / "input" / trial.put_material(server, lesson)
-    captions = [(folder / file.name).with_suffix(".txt").read_text(encoding="utf-8") for file in lesson.files]
-    assert captions[0] == "a <fox> still on blue sky"
-    assert tuple(captions) == lesson.captions
+    folder, captions = trial.put_material(server, lesson)
+    listed = os.listdir(server.base / "input" / folder)
+    assert captions == tuple(lesson.captions[[file.name for file in lesson.files].index(name)] for name in listed)
 
 
 @pytest.mark.parametrize("kind", ["subject", "motion", "style"])
@@ -102,25 +102,31 @@ def test_captions_must_fit_the_files(tmp_path: Path) -> None:
         trial.own_lesson(own(tmp_path, "subject", captions), tmp_path)
 
 
-def test_the_lesson_is_put_into_the_workflow(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "loader", "used"),
+    [
+        ("subject", "LoadImageDataSetFromFolder", "images"),
+        ("motion", "LoadVideoDataSetFromFolder", "video"),
+    ],
+)
+def test_the_lesson_is_put_into_the_workflow(kind: Any, loader: str, used: str, tmp_path: Path) -> None:
     import trial
 
+    own_inputs = {"name": "", "class_words": "", "kind": "", "captions": "", "steps": 1, "images": ["1", 0]}
     prompt = {
         "1": {"class_type": "LoadImageDataSetFromFolder", "inputs": {"folder": "x"}},
-        "2": {
-            "class_type": trial.LEARN,
-            "inputs": {"name": "", "class_words": "", "kind": "", "captions": "", "steps": 1},
-        },
+        "2": {"class_type": trial.LEARN, "inputs": own_inputs},
         "3": {"class_type": trial.AGGREGATE, "inputs": {"prompt": ""}},
     }
-    lesson = trial.demo_lesson("subject", "a <fox> still", tmp_path)
-    trial.prepare(prompt, lesson, "pictures", steps=7)
-    assert prompt["1"]["inputs"] == {"folder": "pictures"}
+    lesson = trial.demo_lesson(kind, "something else", tmp_path)
+    trial.prepare(prompt, lesson, "folder", ("one", "two"), steps=7)
+    assert prompt["1"] == {"class_type": loader, "inputs": {"folder": "folder"}}
     assert prompt["2"]["inputs"] == {
-        "name": "fox",
-        "class_words": "dog",
-        "kind": "subject",
-        "captions": "\n".join(lesson.captions),
+        "name": lesson.name,
+        "class_words": lesson.class_words,
+        "kind": kind,
+        "captions": "one\ntwo",
         "steps": 7,
+        used: ["1", 0],
     }
-    assert prompt["3"]["inputs"] == {"prompt": "a <fox> still"}
+    assert prompt["3"]["inputs"] == {"prompt": "something else"}
