@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -37,6 +38,8 @@ TEXT_MESSAGE = 3
 
 OnEvent = Callable[[str, dict[str, Any]], None]
 """Receives every websocket event: its type and its data."""
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """The server is on this machine: a proxy that the user has set must not see the requests."""
@@ -79,8 +82,8 @@ class ComfyServer:
 
     @property
     def log(self) -> str:
-        """Everything the server has printed."""
-        return self._log_file.read_text(encoding="utf-8", errors="replace")
+        """Everything the server has printed, without colours."""
+        return COLOURS.sub("", self._log_file.read_text(encoding="utf-8", errors="replace"))
 
     @property
     def _log_file(self) -> Path:

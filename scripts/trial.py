@@ -203,6 +203,10 @@ def prepare(prompt: Prompt, lesson: Lesson, folder: str, captions: Sequence[str]
     set_inputs(prompt, AGGREGATE, prompt=lesson.prompt)
 
 
+SECONDS_BETWEEN_LINES = 20.0
+"""In a file, where a line cannot be overwritten."""
+
+
 class Progress:
     """One line on the terminal that says which node runs, how far it is and what it says."""
 
@@ -213,7 +217,7 @@ class Progress:
         }
         self._start = time.monotonic()
         self._node = self._step = self._text = ""
-        self._printed = ""
+        self._printed, self._printed_at = "", 0.0
 
     def __call__(self, kind: str, data: dict[str, Any]) -> None:
         if kind == "executing" and data.get("node"):
@@ -228,14 +232,14 @@ class Progress:
         self._show()
 
     def _show(self) -> None:
+        now = time.monotonic()
+        parts = (f"{now - self._start:5.0f} s", self._node, self._step, self._text)
+        line = "  ".join(part for part in parts if part)
         if sys.stdout.isatty():
-            parts = (f"{time.monotonic() - self._start:5.0f} s", self._node, self._step, self._text)
-            line = "  ".join(part for part in parts if part)
             print(f"\r\x1b[2K{line[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
-        elif self._node != self._printed:
-            # Into a file, a line per node is enough.
-            print(f"{time.monotonic() - self._start:5.0f} s  {self._node}", flush=True)
-            self._printed = self._node
+        elif self._node != self._printed or now - self._printed_at > SECONDS_BETWEEN_LINES:
+            print(line, flush=True)
+            self._printed, self._printed_at = self._node, now
 
     def end(self) -> None:
         if sys.stdout.isatty():
