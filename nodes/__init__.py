@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .aggregate_adapters import AggregateAdapters
+from .concept_library import ConceptLibraryNode
+from .demo_model import DemoModel
+from .learn_concept import LearnConcept
+from .types import register_model_folder
+
 
 class CCVDExtension(ComfyExtension):
     """Everything that the pack adds to ComfyUI."""
 
+    async def on_load(self) -> None:
+        register_model_folder()
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return []
+        return [DemoModel, LearnConcept, ConceptLibraryNode, AggregateAdapters]

@@ -1,0 +1,1 @@
+"""CCVD: continual text-to-video customization (Dong et al., AAAI 2026). The method; knows torch, not ComfyUI."""

@@ -1,0 +1,1 @@
+"""Video models behind one small interface (`base.Backbone`)."""

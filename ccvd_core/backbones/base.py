@@ -1,0 +1,134 @@
+"""What the method needs from a video model. Every backbone implements it; nothing else in the core knows a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..concept import BaseFingerprint, Kind
+from ..concept_tokens import PlacedTokens
+
+Role = Literal["subject", "motion"]
+ActsOn = Literal["text", "video"]
+
+ROLE_OF_KIND: dict[Kind, Role] = {"subject": "subject", "style": "subject", "motion": "motion"}
+"""Which Linears a kind of concept adapts: text cross-attention, or self-attention and feed-forward (DESIGN 2.1)."""
+
+
+@dataclass(frozen=True)
+class LinearSite:
+    """A Linear that adapters may sit on.
+
+    `id` is canonical over backbones (`blocks.3.cross_attn.k`), `layer` the index l of its block, `acts_on` says whether
+    its input rows are text rows (keys and values of cross-attention) or video tokens.
+    """
+
+    id: str
+    layer: int
+    role: Role
+    acts_on: ActsOn
+    module: nn.Module
+    in_features: int
+    out_features: int
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """The text encoder's output: context [rows, width], and the tokenizer's pieces of the first rows."""
+
+    context: Float[Tensor, "rows width"]
+    pieces: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConceptPrompt:
+    """A prompt ready for a backbone: its context, where concepts stand in it, and how strongly each one acts.
+
+    `weights` [layers, concepts] are aggregation weights times strength; `gates` [rows, concepts] say on which text rows a
+    concept's key and value adapters act. Concepts are in the order in which they are attached.
+    """
+
+    context: Float[Tensor, "rows width"]
+    placed: tuple[PlacedTokens, ...]
+    weights: Float[Tensor, "layers concepts"]
+    gates: Float[Tensor, "rows concepts"]
+
+    @property
+    def is_plain(self) -> bool:
+        """True when no concept takes part: the base model alone answers it."""
+        return not self.placed and not bool(self.weights.any())
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """How a layer's video tokens lie in the clip: frames x height x width, row-major."""
+
+    frames: int
+    height: int
+    width: int
+
+
+class Backbone(ABC):
+    """A frozen video model that concepts attach to."""
+
+    layers: int
+    text_width: int
+    sites: tuple[LinearSite, ...]
+    fingerprint: BaseFingerprint
+
+    @abstractmethod
+    def encode(self, text: str) -> EncodedText:
+        """Read a plain prompt (class words already in place of `<name>`)."""
+
+    @abstractmethod
+    def grid(self, latent_shape: Sequence[int]) -> TokenGrid:
+        """Token grid of latents [channels, frames, height, width]."""
+
+    @abstractmethod
+    def predict(
+        self,
+        latents: Float[Tensor, "batch channels frames height width"],
+        t: Float[Tensor, " batch"],
+        prompts: Sequence[ConceptPrompt],
+    ) -> Float[Tensor, "batch channels frames height width"]:
+        """The model's prediction at times t in 0..1 (1 = noise), one prompt per batch row.
+
+        Concepts take part only inside `attach` (see `Attachment`); outside, prompts must be plain.
+        """
+
+    @abstractmethod
+    def training_target(
+        self, clean: Tensor, noise: Tensor, t: Float[Tensor, " batch"]
+    ) -> tuple[Tensor, Tensor]:
+        """(noisy latents, target of the prediction) for learning."""
+
+    @abstractmethod
+    @contextmanager
+    def checkpointing(self) -> Iterator[None]:
+        """Recompute each block's activations in the backward pass instead of keeping them."""
+        yield
+
+    @abstractmethod
+    def blocks(self) -> Sequence[nn.Module]:
+        """The transformer blocks, in order; `Attachment` gives each its own context."""
+
+    @abstractmethod
+    def project_text(self, rows: Float[Tensor, "n width"]) -> Float[Tensor, "n hidden"]:
+        """The model's own projection of text rows, row by row."""
+
+    def site_ids(self, kind: Kind) -> tuple[str, ...]:
+        """Ids of the Linears that a concept of this kind adapts."""
+        return tuple(site.id for site in self.sites if site.role == ROLE_OF_KIND[kind])
+
+
+def flow_matching_pair(clean: Tensor, noise: Tensor, t: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
+    """(x_t = (1 - t) x + t n, velocity n - x): rectified flow, as Wan is trained."""
+    mixing = t.view(-1, *[1] * (clean.ndim - 1))
+    return torch.lerp(clean, noise, mixing), noise - clean

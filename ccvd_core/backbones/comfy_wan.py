@@ -1,0 +1,102 @@
+"""Wan as ComfyUI holds it: gets a loaded `diffusion_model`, never imports ComfyUI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..concept import BaseFingerprint
+from ..errors import CCVDError
+from .base import Backbone, ConceptPrompt, EncodedText, LinearSite, TokenGrid, flow_matching_pair
+from .wan_sites import SITE_PARTS, wan_fingerprint
+
+
+class ComfyWanBackbone(Backbone):
+    """ComfyUI's native `WanModel` and a text encoder given as a function from text to `EncodedText`.
+
+    Raises CCVDError for a model that is not Wan.
+    """
+
+    def __init__(self, diffusion_model: nn.Module, encode_text: Callable[[str], EncodedText]) -> None:
+        if not hasattr(diffusion_model, "blocks") or not hasattr(diffusion_model, "text_embedding"):
+            raise CCVDError(
+                f"CCVD needs a Wan 2.1 or 2.2 text-to-video model; got a {type(diffusion_model).__name__}. "
+                "Connect Load Diffusion Model with a Wan file, or CCVD Demo Model."
+            )
+        self._model: Any = diffusion_model
+        self._encode_text = encode_text
+        self._checkpointing = False
+        self.layers = len(self._model.blocks)
+        self.text_width = self._model.text_dim
+        self.sites = tuple(
+            LinearSite(
+                f"blocks.{layer}.{part.name}",
+                layer,
+                part.role,
+                part.acts_on,
+                module := diffusion_model.get_submodule(f"blocks.{layer}.{part.name}"),
+                module.in_features,  # type: ignore[arg-type]
+                module.out_features,  # type: ignore[arg-type]
+            )
+            for layer in range(self.layers)
+            for part in SITE_PARTS
+        )
+        self.fingerprint: BaseFingerprint = wan_fingerprint(
+            self.sites, self.layers, self._model.in_dim, [block.modulation for block in self._model.blocks]
+        )
+
+    def encode(self, text: str) -> EncodedText:
+        return self._encode_text(text)
+
+    def grid(self, latent_shape: Sequence[int]) -> TokenGrid:
+        frames, height, width = (
+            -(-size // patch) for size, patch in zip(latent_shape[-3:], self._model.patch_size, strict=True)
+        )
+        return TokenGrid(frames, height, width)
+
+    def predict(
+        self,
+        latents: Float[Tensor, "batch channels frames height width"],
+        t: Float[Tensor, " batch"],
+        prompts: Sequence[ConceptPrompt],
+    ) -> Float[Tensor, "batch channels frames height width"]:
+        context = torch.stack([prompt.context for prompt in prompts]).to(latents)
+        return self._model(latents, t * 1000, context=context, transformer_options=self._options())
+
+    def training_target(self, clean: Tensor, noise: Tensor, t: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
+        return flow_matching_pair(clean, noise, t)
+
+    @contextmanager
+    def checkpointing(self) -> Iterator[None]:
+        self._checkpointing = True
+        try:
+            yield
+        finally:
+            self._checkpointing = False
+
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self._model.blocks)
+
+    def project_text(self, rows: Float[Tensor, "n width"]) -> Float[Tensor, "n hidden"]:
+        return self._model.text_embedding(rows)
+
+    def _options(self) -> dict[str, Any]:
+        if not self._checkpointing:
+            return {}
+        replace = {("double_block", layer): _recomputed for layer in range(self.layers)}
+        return {"patches_replace": {"dit": replace}}
+
+
+def _recomputed(args: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """A block replacement that keeps only the block's input for the backward pass."""
+
+    def run(tokens: Tensor) -> Tensor:
+        return extra["original_block"]({**args, "img": tokens})["img"]
+
+    return {"img": checkpoint(run, args["img"], use_reentrant=False)}

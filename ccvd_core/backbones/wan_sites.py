@@ -1,0 +1,49 @@
+"""What the Wan backbones share: where adapters sit, and how a base model is recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..concept import BaseFingerprint
+from .base import ActsOn, LinearSite, Role
+
+
+@dataclass(frozen=True)
+class SitePart:
+    """One Linear of a block, under its name in Wan's own files."""
+
+    name: str
+    role: Role
+    acts_on: ActsOn
+
+
+SITE_PARTS = (
+    *(SitePart(f"self_attn.{part}", "motion", "video") for part in "qkvo"),
+    SitePart("cross_attn.q", "subject", "video"),
+    SitePart("cross_attn.k", "subject", "text"),
+    SitePart("cross_attn.v", "subject", "text"),
+    SitePart("cross_attn.o", "subject", "video"),
+    SitePart("ffn.0", "motion", "video"),
+    SitePart("ffn.2", "motion", "video"),
+)
+
+
+def wan_fingerprint(
+    sites: Sequence[LinearSite], layers: int, channels: int, modulations: Sequence[Tensor]
+) -> BaseFingerprint:
+    """Architecture by its sizes; signature from the blocks' modulation tables.
+
+    Those tables are small and stay in high precision when the rest of a file is quantised, so a bf16 and an fp8 file of
+    one model have the same signature.
+    """
+    query = next(site for site in sites if site.id.endswith("cross_attn.q"))
+    widen = next(site for site in sites if site.id.endswith("ffn.0"))
+    architecture = f"wan-{layers}x{query.out_features}-ffn{widen.out_features}-c{channels}"
+    chosen = [modulations[round(share * (layers - 1))] for share in (0.0, 0.33, 0.67, 1.0)]
+    values = torch.cat([table.detach().float().cpu().flatten() for table in chosen])
+    picked = values[torch.linspace(0, len(values) - 1, 64).round().long()]
+    return BaseFingerprint(architecture, tuple(round(float(value), 4) for value in picked))

@@ -1,0 +1,100 @@
+"""From a prompt and a set of concepts to what a backbone runs: encode, place tokens, aggregate, gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .aggregation import (
+    AggregationSettings,
+    aggregation_weights,
+    relevance,
+    relevance_against_class,
+)
+from .backbones.base import Backbone, ConceptPrompt
+from .concept import BaseFingerprint, Concept
+from .concept_tokens import layer_contexts, place_tokens
+from .errors import WrongBaseError
+from .prompt import parse_prompt
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """A prompt with the concepts' weights, and the relevances behind them for the artist to see."""
+
+    prompt: ConceptPrompt
+    weights: Float[Tensor, "layers concepts"]
+    relevances: Float[Tensor, "layers concepts"]
+
+
+def check_base(concepts: Sequence[Concept], base: BaseFingerprint) -> None:
+    """Raise WrongBaseError for the first concept that was learned on another base model."""
+    for concept in concepts:
+        if not concept.base.matches(base):
+            raise WrongBaseError(
+                f"<{concept.name}> was learned on another base model ({concept.base.architecture}) than the one "
+                f"connected ({base.architecture}). Load the model it was learned on, switch the concept off in "
+                "Concept Library, or learn it again on this model."
+            )
+
+
+def row_gates(
+    rows: int, prompt_rows: Mapping[str, Sequence[int]], concepts: Sequence[str], own_rows_only: bool
+) -> Float[Tensor, "rows concepts"]:
+    """Text rows on which each concept's key and value adapters act.
+
+    A named concept acts on its own rows, so it cannot change what other words mean. A concept that the prompt does not
+    name has no rows of its own and acts on all, as in the papers; so do all without `own_rows_only`.
+    """
+    gates = torch.ones(rows, len(concepts))
+    if own_rows_only:
+        for column, name in enumerate(concepts):
+            if name in prompt_rows:
+                gates[:, column] = 0.0
+                gates[list(prompt_rows[name]), column] = 1.0
+    return gates
+
+
+def aggregate(
+    backbone: Backbone,
+    text: str,
+    concepts: Sequence[Concept],
+    settings: AggregationSettings | None = None,
+    strengths: Mapping[str, float] | None = None,
+    own_rows_only: bool = True,
+) -> Aggregated:
+    """Aggregate `concepts` for a prompt that may name them as `<name>` (DESIGN 2.2).
+
+    Raises UnknownConceptError for an unknown name and WrongBaseError for a concept of another base model.
+    """
+    settings, strengths = settings or AggregationSettings(), strengths or {}
+    check_base(concepts, backbone.fingerprint)
+    names = [concept.name for concept in concepts]
+    prompt = parse_prompt(text, {concept.name: concept.class_words for concept in concepts})
+    encoded = backbone.encode(prompt.text)
+    context = encoded.context.float().cpu()
+    placed = place_tokens(
+        prompt, encoded.pieces, {concept.name: concept.tokens * strengths.get(concept.name, 1.0) for concept in concepts}
+    )
+    if not concepts:
+        nothing = torch.zeros(backbone.layers, 0)
+        return Aggregated(ConceptPrompt(context, (), nothing, torch.zeros(len(context), 0)), nothing, nothing)
+    contexts = layer_contexts(context, backbone.layers, placed)
+    keys = torch.stack([concept.keys for concept in concepts])
+    named = torch.tensor([name in prompt.concepts for name in names])
+    if settings.participants == "all" and settings.pinned:
+        class_keys = torch.stack([concept.class_keys for concept in concepts])
+        relevances = relevance_against_class(contexts, keys, class_keys)
+    else:
+        relevances = relevance(contexts, keys)
+    weights = aggregation_weights(relevances, named, settings)
+    strength = torch.tensor([strengths.get(name, 1.0) for name in names])
+    prompt_rows: dict[str, list[int]] = {}
+    for tokens in placed:
+        prompt_rows.setdefault(tokens.concept, []).extend(tokens.rows)
+    gates = row_gates(len(context), prompt_rows, names, own_rows_only)
+    return Aggregated(ConceptPrompt(context, placed, weights * strength, gates), weights, relevances)

@@ -1,0 +1,323 @@
+"""Learning one concept: adapters, concept tokens, retention and motion loss over any backbone (DESIGN 2.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .backbones.attachment import Attachment
+from .backbones.base import Backbone, ConceptPrompt
+from .concept import Concept, Kind, LowRank, check_name
+from .concept_prompt import row_gates
+from .concept_tokens import PlacedTokens, layer_contexts, place_tokens
+from .errors import CCVDError, LearningError
+from .prompt import Prompt, mention_rows, parse_prompt
+from .retention import FORMS, RetentionForm, remember_all
+
+
+@dataclass(frozen=True)
+class LearningSettings:
+    """How a concept is learned. `retention` is lambda; 0 switches the retention loss off."""
+
+    steps: int = 800
+    rank: int = 16
+    lr: float = 1e-4
+    token_lr: float = 1e-3
+    batch: int = 1
+    retention: float = 1e-2
+    retention_form: RetentionForm = "subspace"
+    tokens: bool = True
+    time_mean: float = 0.0
+    """Mean of the normal that is squashed to the training time t; above 0 trains more on noisy clips."""
+    time_shift: float = 3.0
+    """Flow shift s: t -> s t / (1 + (s - 1) t)."""
+    appearance_share: float = 0.1
+    """Motion only: share of the ordinary loss beside the loss on frame-to-frame differences."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks = {
+            "steps": (self.steps >= 1, "at least 1", self.steps),
+            "rank": (1 <= self.rank <= 512, "between 1 and 512", self.rank),
+            "lr": (0 < self.lr <= 1, "above 0 and at most 1", self.lr),
+            "token_lr": (0 < self.token_lr <= 1, "above 0 and at most 1", self.token_lr),
+            "batch": (self.batch >= 1, "at least 1", self.batch),
+            "retention": (0 <= self.retention < math.inf, "0 or more", self.retention),
+            "retention_form": (self.retention_form in FORMS, f"one of {', '.join(FORMS)}", self.retention_form),
+            "time_shift": (self.time_shift > 0, "above 0", self.time_shift),
+            "appearance_share": (0 <= self.appearance_share <= 1, "between 0 and 1", self.appearance_share),
+        }
+        for name, (good, expected, got) in checks.items():
+            if not good:
+                raise CCVDError(f"Learning setting {name} must be {expected}; got {got}.")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture or clip to learn from: latents as the model wants them, and its caption with `<name>` in it."""
+
+    latents: Float[Tensor, "channels frames height width"]
+    caption: str
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did: `loss` on the video, `retention` penalty (before lambda)."""
+
+    step: int
+    loss: float
+    retention: float
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """An example with its caption encoded once."""
+
+    latents: Tensor
+    context: Float[Tensor, "rows width"]
+    prompt: Prompt
+    pieces: tuple[str, ...]
+
+
+def motion_loss(
+    prediction: Float[Tensor, "batch channels frames height width"],
+    target: Float[Tensor, "batch channels frames height width"],
+    appearance_share: float,
+) -> Float[Tensor, ""]:
+    """Appearance-debiased loss: frame-to-frame differences of prediction and target (after MotionDirector, JointTuner).
+
+    What all frames share, the look of the clip, cancels in the differences; `appearance_share` of the ordinary loss
+    keeps the first frame anchored. A single frame has no motion: CCVDError.
+    """
+    if prediction.shape[2] < 2:
+        raise CCVDError("A motion is learned from clips of at least 5 frames; got single pictures.")
+    error = target - prediction
+    changes = error.diff(dim=2).square().mean()
+    return (1 - appearance_share) * changes + appearance_share * error.square().mean()
+
+
+class ConceptLearner:
+    """Learns one concept step by step; its whole state can be saved after any step and taken up again.
+
+    Raises CCVDError on bad input and LearningError when the loss stops being a number; the parameters are then those
+    of the last good step.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        examples: Sequence[Example],
+        name: str,
+        kind: Kind,
+        class_words: str,
+        settings: LearningSettings,
+        earlier: Sequence[Concept] = (),
+        device: torch.device | None = None,
+    ) -> None:
+        if not examples:
+            raise LearningError("There is nothing to learn from: connect at least one picture or clip.")
+        self.backbone, self._settings = backbone, settings
+        self._name, self._kind, self._class_words = check_name(name), kind, class_words
+        self._device = device or examples[0].latents.device
+        if kind == "motion" and any(example.latents.shape[1] < 2 for example in examples):
+            raise LearningError("A motion is learned from clips of at least 5 frames; got single pictures.")
+        self._lessons = [self._prepare(example) for example in examples]
+        self._adapters = self._new_adapters()
+        words = self._word_rows()
+        self._tokens = nn.Parameter(
+            torch.zeros(backbone.layers, words, backbone.text_width, device=self._device),
+            requires_grad=settings.tokens,
+        )
+        groups: list[dict[str, Any]] = [{"params": [p for ab in self._adapters.values() for p in ab], "lr": settings.lr}]
+        if settings.tokens:
+            groups.append({"params": [self._tokens], "lr": settings.token_lr, "weight_decay": 0.0})
+        self._optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=1e-2)
+        self._retention = remember_all(
+            settings.retention_form,
+            ({site: lora.b for site, lora in concept.adapters.items() if site in self._adapters} for concept in earlier)
+            if settings.retention
+            else (),
+        ).to(self._device)
+        self.done = 0
+
+    def _prepare(self, example: Example) -> _Lesson:
+        caption = example.caption.strip() or f"<{self._name}>"
+        if f"<{self._name}>" not in caption:
+            raise LearningError(
+                f"The caption {caption!r} does not say where the concept is: write <{self._name}> in it, "
+                f"for example 'a <{self._name}> on grass'."
+            )
+        prompt = parse_prompt(caption, {self._name: self._class_words})
+        encoded = self.backbone.encode(prompt.text)
+        return _Lesson(
+            example.latents.detach().to(self._device, torch.float32).clone(),
+            encoded.context.detach().to(self._device, torch.float32).clone(),
+            prompt,
+            encoded.pieces,
+        )
+
+    def _word_rows(self) -> int:
+        lesson = self._lessons[0]
+        return len(mention_rows(lesson.pieces, lesson.prompt.mentions[0]))
+
+    def _new_adapters(self) -> dict[str, tuple[nn.Parameter, nn.Parameter]]:
+        """A random, B zero (LoRA): the first step starts from the base model."""
+        generator = torch.Generator().manual_seed(self._settings.seed)
+        wanted, rank = set(self.backbone.site_ids(self._kind)), self._settings.rank
+        adapters = {}
+        for site in self.backbone.sites:
+            if site.id in wanted:
+                a = torch.randn(rank, site.in_features, generator=generator) / site.in_features**0.5
+                b = torch.zeros(site.out_features, rank)
+                adapters[site.id] = (nn.Parameter(a.to(self._device)), nn.Parameter(b.to(self._device)))
+        return adapters
+
+    def use_backbone(self, backbone: Backbone) -> None:
+        """Go on with the same model after it was loaded anew."""
+        self.backbone = backbone
+
+    @property
+    def latent_shape(self) -> torch.Size:
+        """Shape of the first example's latents."""
+        return self._lessons[0].latents.shape
+
+    def preview_prompts(self, negative: Float[Tensor, "rows width"]) -> tuple[ConceptPrompt, ConceptPrompt]:
+        """The first caption with the concept as it is now, and a plain prompt of this context."""
+        plain = torch.zeros(self.backbone.layers, 1, device=self._device)
+        negative = negative.to(self._device, torch.float32)
+        gates = torch.zeros(len(negative), 1, device=self._device)
+        return self.prompt(self._lessons[0]), ConceptPrompt(negative, (), plain, gates)
+
+    def live_adapters(self) -> dict[str, LowRank]:
+        """The adapters being learned, with their gradients."""
+        return {site: LowRank(a, b) for site, (a, b) in self._adapters.items()}
+
+    def prompt(self, lesson: _Lesson) -> ConceptPrompt:
+        """A lesson's prompt with this concept alone at full weight, its text adapters on its own rows."""
+        placed = place_tokens(lesson.prompt, lesson.pieces, {self._name: self._tokens})
+        return ConceptPrompt(
+            lesson.context,
+            placed,
+            torch.ones(self.backbone.layers, 1, device=self._device),
+            self._own_rows(lesson, placed),
+        )
+
+    def _own_rows(self, lesson: _Lesson, placed: Sequence[PlacedTokens]) -> Float[Tensor, "rows one"]:
+        rows = {self._name: [row for tokens in placed for row in tokens.rows]}
+        return row_gates(len(lesson.context), rows, [self._name], own_rows_only=True).to(self._device)
+
+    def step(self, attachment: Attachment) -> StepReport:
+        """One optimizer step. `attachment` must be attached to the backbone."""
+        settings = self._settings
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.done)
+        lessons = self._draw(generator)
+        clean = torch.stack([lesson.latents for lesson in lessons])
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        t = torch.sigmoid(settings.time_mean + torch.randn(len(clean), generator=generator))
+        t = settings.time_shift * t / (1 + (settings.time_shift - 1) * t)
+        noisy, target = self.backbone.training_target(clean, noise, t.to(clean))
+        attachment.set_adapters([self.live_adapters()])
+        prompts = [self.prompt(lesson) for lesson in lessons]
+        with attachment.activate(prompts):
+            prediction = self.backbone.predict(noisy, t.to(clean), prompts).float()
+            if self._kind == "motion":
+                loss = motion_loss(prediction, target, settings.appearance_share)
+            else:
+                loss = F.mse_loss(prediction, target)
+            apart = self._retention.loss({site: b for site, (_, b) in self._adapters.items()}).to(loss)
+            total = loss + settings.retention * apart
+            # Inside `activate`: recomputed blocks read the attachment's state again.
+            total.backward()
+        self._update(total)
+        self.done += 1
+        return StepReport(self.done, loss.item(), apart.item())
+
+    def _update(self, total: Tensor) -> None:
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+        if not (torch.isfinite(total) and torch.isfinite(norm)):
+            self._optimizer.zero_grad()
+            raise LearningError(
+                f"The loss became {total.item()} at step {self.done + 1}. The concept up to step {self.done} is kept. "
+                "Lower the learning rate (a third of it is a good next try), or look for damaged pictures."
+            )
+        warm = min(1.0, (self.done + 1) / max(1, min(20, self._settings.steps // 10)))
+        decay = max(0.05, min(1.0, 3 * (1 - self.done / self._settings.steps)))
+        for group, lr in zip(self._optimizer.param_groups, (self._settings.lr, self._settings.token_lr), strict=False):
+            group["lr"] = lr * warm * decay
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    def _draw(self, generator: torch.Generator) -> list[_Lesson]:
+        """A batch of one shape: pictures and clips of different sizes never share a step."""
+        first = int(torch.randint(len(self._lessons), (), generator=generator))
+        shape = self._lessons[first].latents.shape
+        alike = [lesson for lesson in self._lessons if lesson.latents.shape == shape]
+        others = torch.randint(len(alike), (self._settings.batch - 1,), generator=generator)
+        return [self._lessons[first], *(alike[int(index)] for index in others)]
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to go on, as plain tensors (safetensors can hold it)."""
+        state = {"done": torch.tensor(self.done), "tokens": self._tokens.detach()}
+        for site, (a, b) in self._adapters.items():
+            state[f"{site}.a"], state[f"{site}.b"] = a.detach(), b.detach()
+        for index, values in self._optimizer.state_dict()["state"].items():
+            for key, value in values.items():
+                state[f"optimizer.{index}.{key}"] = torch.as_tensor(value)
+        return {key: value.contiguous() for key, value in state.items()}
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state()` of a learner built with the same arguments. Raises LearningError if it does not fit."""
+        try:
+            for site, (a, b) in self._adapters.items():
+                a.copy_(state[f"{site}.a"])
+                b.copy_(state[f"{site}.b"])
+            self._tokens.copy_(state["tokens"])
+        except (KeyError, RuntimeError) as error:
+            raise LearningError(f"The saved progress does not fit these settings ({error}); start afresh.") from error
+        optimizer = self._optimizer.state_dict()
+        optimizer["state"] = {}
+        for key, value in state.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                optimizer["state"].setdefault(int(index), {})[name] = value
+        self._optimizer.load_state_dict(optimizer)
+        self.done = int(state["done"])
+
+    @torch.no_grad()
+    def concept(self, preview: bytes | None = None) -> Concept:
+        """The concept as learned so far."""
+        keys, class_keys = self._keys()
+        return Concept(
+            self._name,
+            self._kind,
+            self._class_words,
+            {
+                site: LowRank(a.detach().float().cpu().clone(), b.detach().float().cpu().clone())
+                for site, (a, b) in self._adapters.items()
+            },
+            self._tokens.detach().float().cpu().clone(),
+            keys.cpu(),
+            class_keys.cpu(),
+            self.backbone.fingerprint,
+            settings={**asdict(self._settings), "steps_done": self.done},
+            preview=preview,
+        )
+
+    def _keys(self) -> tuple[Float[Tensor, "layers width"], Float[Tensor, "layers width"]]:
+        """h and its class-words twin: mean over the concept's rows on its training prompts, unit norm (DESIGN 2.2)."""
+        own, bare = [], []
+        for lesson in self._lessons:
+            placed = place_tokens(lesson.prompt, lesson.pieces, {self._name: self._tokens.detach()})
+            rows = sorted({row for tokens in placed for row in tokens.rows})
+            own.append(layer_contexts(lesson.context, self.backbone.layers, placed)[:, rows])
+            bare.append(lesson.context[rows].expand(self.backbone.layers, -1, -1))
+        return tuple(F.normalize(torch.cat(parts, 1).mean(1), dim=-1) for parts in (own, bare))  # type: ignore[return-value]

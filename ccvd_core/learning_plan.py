@@ -1,0 +1,68 @@
+"""What learning a concept will need, told before the first step, and settings that suit a base model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .backbones.base import Backbone
+from .concept import Kind
+from .errors import LearningError
+from .learning import LearningSettings
+
+GIB = 1024**3
+WEIGHT_COPIES = 4
+"""fp32 weight, gradient and AdamW's two moments."""
+
+
+@dataclass(frozen=True)
+class LearningNeed:
+    """What learning adds to the loaded base model. Bytes are estimates, within about a quarter."""
+
+    parameters: int
+    state_bytes: int
+    activation_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.state_bytes + self.activation_bytes
+
+
+def learning_need(
+    backbone: Backbone, kind: Kind, rank: int, latent_shape: Sequence[int], batch: int, bytes_per_value: int
+) -> LearningNeed:
+    """Estimate for adapters of `rank` on clips of `latent_shape` [channels, frames, height, width].
+
+    With per-block checkpointing the input of every block is kept, and one block's activations at a time: about 34
+    values per token and channel (Korthikanti et al. 2022) plus the feed-forward's, attention by a memory-lean kernel.
+    """
+    wanted = set(backbone.site_ids(kind))
+    sites = [site for site in backbone.sites if site.id in wanted]
+    parameters = sum(rank * (site.in_features + site.out_features) for site in sites)
+    parameters += backbone.layers * backbone.text_width
+    grid = backbone.grid(latent_shape)
+    tokens = grid.frames * grid.height * grid.width * batch
+    hidden = next(site.out_features for site in backbone.sites)
+    activations = tokens * hidden * (backbone.layers + 40) * bytes_per_value
+    return LearningNeed(parameters, parameters * 4 * WEIGHT_COPIES, activations)
+
+
+def check_fits(need: LearningNeed, free_bytes: int) -> None:
+    """Raise LearningError with advice when learning would run out of memory."""
+    if need.total_bytes > free_bytes:
+        raise LearningError(
+            f"Learning needs about {need.total_bytes / GIB:.1f} GB beside the model, but only {free_bytes / GIB:.1f} GB "
+            "are free. Use smaller pictures or fewer frames (half the side needs about a quarter), a lower rank, an fp8 "
+            "file of the model, or close other programs that use the GPU."
+        )
+
+
+def preset(backbone: Backbone, kind: Kind) -> LearningSettings:
+    """Settings measured or in wide use for a base of this size; every one can be overridden in the node."""
+    hidden = next(site.out_features for site in backbone.sites)
+    if hidden < 1024:  # the demo base
+        if kind == "motion":
+            return LearningSettings(steps=300, rank=8, lr=1e-3, token_lr=1e-2, batch=4, time_mean=0.5)
+        return LearningSettings(steps=300, rank=8, lr=2e-3, token_lr=2e-2, batch=4)
+    # Wan 1.3B and 14B: what trainers in use take for pictures and short clips.
+    return LearningSettings(steps=800, rank=16, lr=1e-4, token_lr=1e-3, batch=1)

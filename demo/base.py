@@ -1,0 +1,78 @@
+"""The trained demo base in diffusers, for headless use: tests, benchmarks, evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers, convert_wan_vae_to_diffusers
+from full_sequence_vae import STOCK_SHAPE, decode, encode_moments
+from safetensors.torch import load_file
+from text import build_encoder, encode, tokenize, vocabulary_size
+from torch import Tensor, nn
+from train_base import TRANSFORMER
+
+from ccvd_core.backbones.base import EncodedText
+from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
+
+WEIGHTS = Path(__file__).parent / "weights"
+LATENT_SHAPE = (16, 3, 16, 16)
+"""Channels, latent frames, height, width of a clip."""
+
+
+@dataclass(frozen=True)
+class DemoBase:
+    """The three parts of the base, in fp32 on the CPU, frozen."""
+
+    transformer: WanTransformer3DModel
+    encoder: nn.Module
+    tokenizer: bytes
+    vae: AutoencoderKLWan
+
+    @torch.no_grad()
+    def encode_text(self, text: str) -> EncodedText:
+        """Context rows and pieces of one prompt."""
+        import sentencepiece
+
+        processor = sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer)
+        pieces = tuple(processor.encode(text, out_type=str))
+        return EncodedText(encode(self.encoder, tokenize(self.tokenizer, [text]))[0], pieces)
+
+    def backbone(self) -> DiffusersWanBackbone:
+        return DiffusersWanBackbone(self.transformer, self.encode_text)
+
+    @torch.no_grad()
+    def to_latents(self, clips: Tensor) -> Tensor:
+        """Model latents of clips [batch, 3, frames, height, width] in -1..1."""
+        mean, std = self._statistics()
+        return (encode_moments(self.vae, clips)[:, : len(mean)] - mean.view(1, -1, 1, 1, 1)) / std.view(1, -1, 1, 1, 1)
+
+    @torch.no_grad()
+    def to_clips(self, latents: Tensor) -> Tensor:
+        """Clips [batch, frames, height, width, 3] in 0..1 of model latents."""
+        mean, std = self._statistics()
+        raw = latents * std.view(1, -1, 1, 1, 1) + mean.view(1, -1, 1, 1, 1)
+        parts = [decode(self.vae, part).float() for part in raw.split(8)]
+        return torch.cat(parts).clamp(-1, 1).add(1).div(2).permute(0, 2, 3, 4, 1)
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.vae.config.latents_mean), torch.tensor(self.vae.config.latents_std)
+
+
+def load_base(weights: Path = WEIGHTS) -> DemoBase:
+    """The demo base from its three files."""
+    transformer = WanTransformer3DModel(**TRANSFORMER)
+    transformer.load_state_dict(
+        convert_wan_transformer_to_diffusers(load_file(weights / "ccvd_demo_model.safetensors"))
+    )
+    vae = AutoencoderKLWan(**STOCK_SHAPE)
+    vae.load_state_dict(convert_wan_vae_to_diffusers(load_file(weights / "ccvd_demo_vae.safetensors")))
+    text = load_file(weights / "ccvd_demo_text_encoder.safetensors")
+    tokenizer = text.pop("spiece_model").numpy().tobytes()
+    encoder = build_encoder(vocabulary_size(tokenizer))
+    encoder.load_state_dict({**text, "encoder.embed_tokens.weight": text["shared.weight"]})
+    for module in (transformer, encoder, vae):
+        module.float().eval().requires_grad_(False)
+    return DemoBase(transformer, encoder, tokenizer, vae)

@@ -1,0 +1,147 @@
+"""Learn Concept: the training node's inputs and outputs; `lesson.py` does the work."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..ccvd_core.concept import KINDS
+from ..ccvd_core.retention import FORMS
+from .lesson import LEARNED_HERE, Lesson
+from .types import LibraryType, open_library
+
+
+class LearnConcept(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CCVD_LearnConcept",
+            display_name="Learn Concept",
+            category="CCVD",
+            description=(
+                "Teach the model one new concept from a few pictures or clips: a subject, a motion or a style. It is kept "
+                "as a small file in a concept library; write <name> in a prompt to use it."
+            ),
+            is_input_list=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The base model. It is not changed."),
+                io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
+                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+                io.String.Input(
+                    "name", default="rex", tooltip="How you will write it in prompts: <rex>. Letters a-z, digits, - and _."
+                ),
+                io.String.Input(
+                    "class_words",
+                    default="dog",
+                    tooltip="What kind of thing it is, in words the model knows: dog, car, moving up, style.",
+                ),
+                io.Combo.Input(
+                    "kind",
+                    options=list(KINDS),
+                    default="subject",
+                    tooltip="subject and style learn from pictures or clips; motion learns from clips only how they move.",
+                ),
+                io.String.Input(
+                    "library", default="my_concepts", tooltip="The library to add it to: a folder inside ComfyUI/models/ccvd."
+                ),
+                io.Int.Input(
+                    "steps", default=0, min=0, max=100000, tooltip="Training steps. 0: what suits this base model."
+                ),
+                io.Int.Input(
+                    "rank",
+                    default=0,
+                    min=0,
+                    max=512,
+                    tooltip="Size of the adapters. 0: what suits this base model. More can learn finer detail and makes "
+                    "larger files.",
+                ),
+                io.Float.Input(
+                    "learning_rate",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.00001,
+                    round=False,
+                    tooltip="0: what suits this base model. Lower it when the loss jumps or becomes NaN.",
+                ),
+                io.Float.Input(
+                    "retention",
+                    default=0.01,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.001,
+                    round=False,
+                    tooltip="How strongly the new concept is kept apart from those learned before; 0 switches it off.",
+                ),
+                io.Combo.Input(
+                    "retention_form",
+                    options=list(FORMS),
+                    default="subspace",
+                    tooltip="subspace: overlap of the adapters' directions. trace: the formula as printed in the paper.",
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**31 - 1, control_after_generate=False, tooltip="Same inputs, same file."
+                ),
+                io.Int.Input(
+                    "megapixels_percent",
+                    default=25,
+                    min=1,
+                    max=400,
+                    tooltip="Size to train at, in hundredths of a megapixel; never larger than the pictures. 25 is 512 x 512.",
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "frames",
+                    default=9,
+                    min=5,
+                    max=129,
+                    step=4,
+                    tooltip="Frames to take from each clip (4k + 1), spread over its length.",
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "preview_every", default=100, min=0, max=10000, tooltip="Show a preview every so many steps; 0: none."
+                ),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip="Pictures, a batch or a list, of any size. For a motion: the frames of one clip.",
+                ),
+                io.Video.Input("video", optional=True, tooltip="Clips: one video, or a list of them."),
+                io.String.Input(
+                    "captions",
+                    optional=True,
+                    multiline=True,
+                    default="",
+                    tooltip="One line per picture or clip, with <name> in it: `a <rex> on green grass`. Empty: `<name>` alone.",
+                ),
+                LibraryType.Input(
+                    "after",
+                    optional=True,
+                    tooltip="Connect another Learn Concept here to learn one after the other in one queue.",
+                ),
+            ],
+            outputs=[
+                LibraryType.Output("library_out", display_name="library"),
+                io.Image.Output("loss_picture"),
+                io.String.Output("report"),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, library: Any, name: Any, **_: Any) -> str:
+        # Before execution the values may come singly or as lists.
+        shelf_name, concept = (value[0] if isinstance(value, list) else value for value in (library, name))
+        if (shelf_name, concept) in LEARNED_HERE and concept not in open_library(shelf_name).names():
+            return f"gone {time.time()}"
+        return ""
+
+    @classmethod
+    def execute(cls, **lists: Any) -> io.NodeOutput:
+        inputs = {key: values[0] if key not in ("images", "video") and values else values for key, values in lists.items()}
+        return Lesson(cls, cls.hidden.unique_id, **inputs).run()

@@ -1,0 +1,283 @@
+"""One execution of Learn Concept: gather the pictures, say what it needs, train, keep the concept."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import comfy.model_management as memory
+import comfy.utils
+import torch
+from comfy_api.latest import io, ui
+from PIL import Image
+from torch import Tensor
+
+from ..ccvd_core.backbones.attachment import Attachment
+from ..ccvd_core.backbones.comfy_wan import ComfyWanBackbone
+from ..ccvd_core.concept import Concept, Kind, check_name
+from ..ccvd_core.concept_prompt import check_base
+from ..ccvd_core.errors import CCVDError, LibraryError, MediaError
+from ..ccvd_core.learning import ConceptLearner, Example, LearningSettings
+from ..ccvd_core.learning_plan import GIB, check_fits, learning_need, preset
+from ..ccvd_core.media import check_media, picture_bytes, prepare_clip, prepare_pictures, training_size
+from ..ccvd_core.sampling import sample
+from .pictures import loss_picture
+from .text_encoder import PromptReader
+from .training import CHECKPOINT_SECONDS, Checkpoint, Clock, job_digest, minutes, training_mode
+from .types import LibrarySelection, open_library
+
+PREVIEW_STEPS = 10
+LEARNED_HERE: set[tuple[str, str]] = set()
+"""(library, name) learned by this process: if such a file is gone, a cached result must not hide it."""
+
+
+class Lesson:
+    """One execution of Learn Concept."""
+
+    def __init__(
+        self,
+        node: type[io.ComfyNode],
+        node_id: str | None,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        name: str,
+        class_words: str,
+        kind: Kind,
+        library: str,
+        steps: int,
+        rank: int,
+        learning_rate: float,
+        retention: float,
+        retention_form: Any,
+        seed: int,
+        megapixels_percent: int,
+        frames: int,
+        preview_every: int,
+        images: Sequence[Tensor] = (),
+        video: Sequence[Any] = (),
+        captions: str = "",
+        after: LibrarySelection | None = None,
+    ) -> None:
+        self._node, self._node_id, self._preview_every = node, node_id, preview_every
+        self._model, self._vae = model.clone(), vae
+        self._name, self._kind = check_name(name.strip().removeprefix("<").removesuffix(">").lower()), kind
+        self._class_words = " ".join(class_words.split())
+        if not self._class_words:
+            raise CCVDError("Class words are missing: say what kind of thing it is, for example `dog`.")
+        self._shelf_name, self._shelf = library, open_library(library)
+        self._reader = PromptReader(clip)
+        self._backbone = ComfyWanBackbone(model.model.diffusion_model, self._reader)
+        self._settings = self._chosen(steps, rank, learning_rate, retention, retention_form, seed)
+        self._pixels = self._gather(list(images or ()), list(video or ()), megapixels_percent, frames)
+        self._captions = self._spread(captions)
+
+    def _chosen(self, steps: int, rank: int, lr: float, retention: float, form: Any, seed: int) -> LearningSettings:
+        """The preset for this base with what the artist set."""
+        usual = preset(self._backbone, self._kind)
+        return replace(
+            usual,
+            steps=steps or usual.steps,
+            rank=rank or usual.rank,
+            lr=lr or usual.lr,
+            token_lr=usual.token_lr * (lr / usual.lr if lr else 1.0),
+            retention=retention,
+            retention_form=form,
+            seed=seed,
+        )
+
+    def _gather(self, images: list[Tensor], videos: list[Any], percent: int, frames: int) -> list[Tensor]:
+        """Pictures and clips as [1, 3, frames, height, width] in 0..1."""
+        area = percent * 10_000
+        pixels: list[Tensor] = []
+        if images and self._kind != "motion":
+            for batch in images:
+                check_media(batch)
+                for picture in batch:
+                    size = training_size(*picture.shape[:2], area=area)
+                    pixels.append(prepare_pictures(picture[None], size))
+            images = []
+        clips = [*images, *(clip.get_components().images for clip in videos)]
+        for clip in clips:
+            check_media(clip)
+            size = training_size(*clip.shape[1:3], area=area)
+            pixels.append(prepare_clip(clip, size, frames))
+        if not pixels:
+            raise MediaError("There is nothing to learn from: connect pictures to `images` or clips to `video`.")
+        return pixels
+
+    def _spread(self, captions: str) -> list[str]:
+        lines = [line.strip() for line in captions.splitlines() if line.strip()]
+        if lines and len(lines) != len(self._pixels):
+            raise CCVDError(
+                f"There are {len(lines)} captions for {len(self._pixels)} pictures or clips: write one line for each, in "
+                "the same order, or leave the captions empty."
+            )
+        return lines or [f"<{self._name}>"] * len(self._pixels)
+
+    def run(self) -> io.NodeOutput:
+        latents = [self._encode(pixels) for pixels in self._pixels]
+        job = job_digest(
+            {
+                "name": self._name,
+                "kind": self._kind,
+                "class_words": self._class_words,
+                "captions": self._captions,
+                "settings": asdict(self._settings),
+                "base": asdict(self._backbone.fingerprint),
+            },
+            latents,
+        )
+        if self._name in self._shelf.names():
+            return self._already_there(job)
+        earlier = self._earlier()
+        need = self._announce(latents)
+        checkpoint = Checkpoint(self._shelf.folder / ".progress" / f"{self._name}.safetensors", job)
+        # Text contexts are made now, while the text encoder may have the memory.
+        with torch.inference_mode(False):
+            examples = [Example(x.clone(), c) for x, c in zip(latents, self._captions, strict=True)]
+            learner = ConceptLearner(
+                self._backbone,
+                examples,
+                self._name,
+                self._kind,
+                self._class_words,
+                self._settings,
+                earlier,
+                self._model.load_device,
+            )
+            self._negative = self._reader("").context.clone()
+        with training_mode(self._model) as diffusion_model:
+            # Loading may have replaced modules: look them up again.
+            learner.use_backbone(ComfyWanBackbone(diffusion_model, self._reader))
+            self._learn(learner, checkpoint)
+            preview = self._preview(learner, Attachment(learner.backbone, [learner.live_adapters()]))
+            concept = learner.concept(picture_bytes(preview))
+        concept = replace(concept, settings={**concept.settings, "job": job})
+        self._shelf.add(concept)
+        checkpoint.remove()
+        LEARNED_HERE.add((self._shelf_name, self._name))
+        picture = loss_picture(checkpoint.losses, f"<{self._name}>: loss")
+        report = (
+            f"Learned <{self._name}> ({self._kind}, {self._class_words!r}) in {learner.done} steps, "
+            f"{need}. Loss {mean(checkpoint.losses[:20]):.4f} -> {mean(checkpoint.losses[-20:]):.4f}.\n"
+            f"Write <{self._name}> in a prompt of Aggregate Adapters to use it."
+        )
+        return io.NodeOutput(LibrarySelection(self._shelf), picture, report, ui=ui.PreviewImage(picture, cls=self._node))
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        """Model latents [channels, frames, height, width] of [1, 3, frames, height, width]."""
+        frames = pixels[0].permute(1, 2, 3, 0)
+        return self._model.model.process_latent_in(self._vae.encode(frames)).float().cpu()[0]
+
+    def _earlier(self) -> list[Concept]:
+        """What to stay apart from. A library holds concepts of one base model."""
+        earlier = [self._shelf.load(name) for name in self._shelf.names()]
+        check_base(earlier, self._backbone.fingerprint)
+        return earlier
+
+    def _already_there(self, job: str) -> io.NodeOutput:
+        """The name is taken: fine if by this very job, never overwritten otherwise."""
+        concept = self._shelf.load(self._name)
+        if concept.settings.get("job") != job:
+            raise LibraryError(
+                f"The library {self._shelf_name!r} already has a concept <{self._name}>, learned with other pictures or "
+                "settings. Choose another name, or delete its file in ComfyUI/models/ccvd to learn it again."
+            )
+        picture = loss_picture([], f"<{self._name}> was learned before with the same inputs")
+        report = f"<{self._name}> was learned before with the same inputs: nothing to do."
+        return io.NodeOutput(LibrarySelection(self._shelf), picture, report, ui=ui.PreviewImage(picture, cls=self._node))
+
+    def _announce(self, latents: Sequence[Tensor]) -> str:
+        """Say what learning will need before it starts; refuse when it cannot fit."""
+        largest = max(latents, key=Tensor.numel)
+        device = self._model.load_device
+        need = learning_need(
+            self._backbone,
+            self._kind,
+            self._settings.rank,
+            largest.shape,
+            self._settings.batch,
+            4 if memory.is_device_cpu(device) else 2,
+        )
+        memory.free_memory(need.total_bytes + self._model.model_size(), device)
+        free = memory.get_free_memory(device) - (self._model.model_size() - self._model.loaded_size())
+        check_fits(need, int(free))
+        summary = (
+            f"{need.parameters / 1e6:.2f} million parameters, {self._settings.steps} steps, about "
+            f"{need.total_bytes / GIB:.2f} GB beside the model"
+        )
+        logging.info("CCVD: learning <%s>: %s (%.1f GB free)", self._name, summary, free / GIB)
+        self._say(f"Learning <{self._name}>: {summary}")
+        return summary
+
+    def _learn(self, learner: ConceptLearner, checkpoint: Checkpoint) -> None:
+        if checkpoint.restore(learner):
+            self._say(f"Going on with <{self._name}> from step {learner.done}")
+        total, saved = self._settings.steps, time.monotonic()
+        bar, clock = comfy.utils.ProgressBar(total, node_id=self._node_id), Clock(learner.done, total)
+        attachment = Attachment(learner.backbone, [learner.live_adapters()])
+        try:
+            with attachment, learner.backbone.checkpointing():
+                while learner.done < total:
+                    memory.throw_exception_if_processing_interrupted()
+                    report = learner.step(attachment)
+                    checkpoint.losses.append(report.loss)
+                    bar.update_absolute(report.step, total)
+                    if report.step % 5 == 0 or report.step == 1:
+                        loss = mean(checkpoint.losses[-20:])
+                        self._say(f"step {report.step}/{total}  loss {loss:.4f}  {minutes(clock.left(report.step))} left")
+                    if self._preview_every and report.step % self._preview_every == 0 and report.step < total:
+                        self._show(bar, report.step, self._preview(learner, attachment))
+                    if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                        checkpoint.save(learner)
+                        saved = time.monotonic()
+        except BaseException:
+            # Cancel arrives as a BaseException: whatever stopped the loop, the work so far is kept.
+            checkpoint.save(learner)
+            raise
+
+    def _preview(self, learner: ConceptLearner, attachment: Attachment) -> Tensor:
+        """The concept as it looks now, on its first caption: one frame [height, width, 3] in 0..1."""
+        positive, negative = learner.preview_prompts(self._negative)
+        generator = torch.Generator().manual_seed(self._settings.seed)
+        noise = torch.randn(1, *learner.latent_shape, generator=generator).to(self._model.load_device)
+        attached = attachment.is_attached
+        if not attached:
+            attachment.attach()
+        try:
+            latents = sample(
+                learner.backbone,
+                attachment,
+                [positive],
+                negative,
+                noise,
+                PREVIEW_STEPS,
+                on_step=memory.throw_exception_if_processing_interrupted,
+            )
+        finally:
+            if not attached:
+                attachment.detach()
+        frames = self._vae.decode(self._model.model.process_latent_out(latents).to(torch.float32))
+        # The VAE may have pushed the model out of the GPU.
+        memory.load_models_gpu([self._model], force_full_load=True)
+        return frames.flatten(0, -4)[-1].float().clamp(0, 1).cpu()
+
+    def _show(self, bar: comfy.utils.ProgressBar, step: int, frame: Tensor) -> None:
+        picture = Image.fromarray((frame * 255).byte().numpy())
+        bar.update_absolute(step, self._settings.steps, ("JPEG", picture, 512))
+
+    def _say(self, text: str) -> None:
+        """Show a line under the node."""
+        from server import PromptServer
+
+        server = getattr(PromptServer, "instance", None)
+        if server is not None and self._node_id is not None:
+            server.send_progress_text(text, self._node_id)
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / max(1, len(values))

@@ -1,0 +1,1 @@
+"""Naive loops that say what the fast code must compute."""
