@@ -109,7 +109,7 @@ class Attachment:
                 row_index += tokens.rows
                 context = prompt.context[list(tokens.rows)]  # type: ignore[union-attr]
                 changed.append(context + tokens.values.to(context))
-        if not changed:
+        if not batch_index:
             self._rows = self._projected = None
             return
         rows = torch.cat(changed, 1)

@@ -89,14 +89,28 @@ class ComfyWanBackbone(Backbone):
     def _options(self) -> dict[str, Any]:
         if not self._checkpointing:
             return {}
-        replace = {("double_block", layer): _recomputed for layer in range(self.layers)}
+        replace = {("double_block", layer): _recomputed(block) for layer, block in enumerate(self._model.blocks)}
         return {"patches_replace": {"dit": replace}}
 
 
-def _recomputed(args: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """A block replacement that keeps only the block's input for the backward pass."""
+def _recomputed(block: nn.Module) -> Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]]:
+    """A block replacement that keeps only the block's input for the backward pass.
 
-    def run(tokens: Tensor) -> Tensor:
-        return extra["original_block"]({**args, "img": tokens})["img"]
+    It calls `block` itself: ComfyUI's `original_block` closes over a loop variable, which is the last block by the time
+    of the backward pass.
+    """
 
-    return {"img": checkpoint(run, args["img"], use_reentrant=False)}
+    def replacement(args: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
+        def run(tokens: Tensor) -> Tensor:
+            return block(
+                tokens,
+                context=args["txt"],
+                e=args["vec"],
+                freqs=args["pe"],
+                context_img_len=None,
+                transformer_options=args["transformer_options"],
+            )
+
+        return {"img": checkpoint(run, args["img"], use_reentrant=False)}
+
+    return replacement
