@@ -99,7 +99,7 @@ def aggregation_weights(
 def raise_to_floor(
     weights: Float[Tensor, "layers concepts"], named: Bool[Tensor, " concepts"], floor: float
 ) -> Float[Tensor, "layers concepts"]:
-    """Give every named concept at least `floor`, or an equal share if the floors exceed 1; the rest shrinks in proportion."""
+    """Give every named concept at least `floor`, or an equal share if the floors exceed 1; the others shrink alike."""
     count = int(named.sum())
     if not count:
         return weights

@@ -78,7 +78,9 @@ def aggregate(
     encoded = backbone.encode(prompt.text)
     context = encoded.context.float().cpu()
     placed = place_tokens(
-        prompt, encoded.pieces, {concept.name: concept.tokens * strengths.get(concept.name, 1.0) for concept in concepts}
+        prompt,
+        encoded.pieces,
+        {concept.name: concept.tokens * strengths.get(concept.name, 1.0) for concept in concepts},
     )
     if not concepts:
         nothing = torch.zeros(backbone.layers, 0)

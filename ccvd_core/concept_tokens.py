@@ -1,7 +1,7 @@
 """Layer-specific concept tokens (CCVD section "concept-specific attribute retention"; DESIGN 2.1).
 
-The paper learns the tokens before the text encoder, so a prompt costs one encoder pass per layer, and learning goes back
-through the encoder. Ours are added to its output: c^l[pos] = c[pos] + y^l. `place_tokens` is the only place that knows.
+The paper learns the tokens before the text encoder, so a prompt costs one encoder pass per layer, and learning goes
+back through the encoder. Ours are added to its output: c^l[pos] = c[pos] + y^l. `place_tokens` is the only place that knows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PlacedTokens:
 def place_tokens(
     prompt: Prompt, pieces: Sequence[str], tokens: dict[str, Float[Tensor, "layers words width"]]
 ) -> tuple[PlacedTokens, ...]:
-    """Find the rows of every mention and give it its concept's tokens. Raises CCVDError when the words are not there."""
+    """Find every mention's rows and give it its concept's tokens. Raises CCVDError when the words are not there."""
     placed = []
     for mention in prompt.mentions:
         rows, values = mention_rows(pieces, mention), tokens[mention.concept]

@@ -34,6 +34,9 @@ class LearningSettings:
     retention: float = 1e-2
     retention_form: RetentionForm = "subspace"
     tokens: bool = True
+    """Learn concept tokens too; without them this is a plain LoRA."""
+    own_words_only: bool = True
+    """Key and value adapters act only on the concept's own text rows, while learning as in use."""
     time_mean: float = 0.0
     """Mean of the normal that is squashed to the training time t; above 0 trains more on noisy clips."""
     time_shift: float = 3.0
@@ -124,7 +127,8 @@ class ConceptLearner:
         if not examples:
             raise LearningError("There is nothing to learn from: connect at least one picture or clip.")
         self.backbone, self._settings = backbone, settings
-        self._name, self._kind, self._class_words = check_name(name), kind, class_words
+        self._name, self._class_words = check_name(name), class_words
+        self._kind: Kind = kind
         self._device = device or examples[0].latents.device
         if kind == "motion" and any(example.latents.shape[1] < 2 for example in examples):
             raise LearningError("A motion is learned from clips of at least 5 frames; got single pictures.")
@@ -135,7 +139,9 @@ class ConceptLearner:
             torch.zeros(backbone.layers, words, backbone.text_width, device=self._device),
             requires_grad=settings.tokens,
         )
-        groups: list[dict[str, Any]] = [{"params": [p for ab in self._adapters.values() for p in ab], "lr": settings.lr}]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for ab in self._adapters.values() for p in ab], "lr": settings.lr}
+        ]
         if settings.tokens:
             groups.append({"params": [self._tokens], "lr": settings.token_lr, "weight_decay": 0.0})
         self._optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=1e-2)
@@ -211,7 +217,7 @@ class ConceptLearner:
 
     def _own_rows(self, lesson: _Lesson, placed: Sequence[PlacedTokens]) -> Float[Tensor, "rows one"]:
         rows = {self._name: [row for tokens in placed for row in tokens.rows]}
-        return row_gates(len(lesson.context), rows, [self._name], own_rows_only=True).to(self._device)
+        return row_gates(len(lesson.context), rows, [self._name], self._settings.own_words_only).to(self._device)
 
     def step(self, attachment: Attachment) -> StepReport:
         """One optimizer step. `attachment` must be attached to the backbone."""

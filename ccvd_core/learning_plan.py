@@ -51,9 +51,9 @@ def check_fits(need: LearningNeed, free_bytes: int) -> None:
     """Raise LearningError with advice when learning would run out of memory."""
     if need.total_bytes > free_bytes:
         raise LearningError(
-            f"Learning needs about {need.total_bytes / GIB:.1f} GB beside the model, but only {free_bytes / GIB:.1f} GB "
-            "are free. Use smaller pictures or fewer frames (half the side needs about a quarter), a lower rank, an fp8 "
-            "file of the model, or close other programs that use the GPU."
+            f"Learning needs about {need.total_bytes / GIB:.1f} GB beside the model, but {free_bytes / GIB:.1f} GB are "
+            "free. Use smaller pictures or fewer frames (half the side needs about a quarter), a lower rank, an "
+            "fp8 file of the model, or close other programs that use the GPU."
         )
 
 

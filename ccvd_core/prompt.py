@@ -71,8 +71,8 @@ def parse_prompt(prompt: str, class_words: Mapping[str, str]) -> Prompt:
 def mention_rows(pieces: Sequence[str], mention: Mention) -> tuple[int, ...]:
     """Rows of the context that hold a mention's class words.
 
-    `pieces` are the SentencePiece pieces of the whole prompt, one per context row. Raises CCVDError when the encoder cut
-    the words off or spells them otherwise.
+    `pieces` are the SentencePiece pieces of the whole prompt, one per context row. Raises CCVDError when the encoder
+    cut the words off or spells them otherwise.
     """
     text, starts = "", []
     for piece in pieces:

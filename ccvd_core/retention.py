@@ -1,8 +1,8 @@
 """Retention loss: keep a new concept's low-rank subspaces apart from the earlier ones' (CIDM eq. 4; DESIGN 2.1).
 
 rho(R_j, R_u) = |R_j^T R_u|_F^2 / (r_j r_u), R = B with columns of unit length. Summed over the earlier concepts j it is
-|V^T R_u|_F^2 / r_u with V = [R_1 / sqrt(r_1), R_2 / sqrt(r_2), ...]: no loop over concepts inside a training step, and V
-never has more columns than B has rows, since only V V^T matters.
+|V^T R_u|_F^2 / r_u with V = [R_1 / sqrt(r_1), R_2 / sqrt(r_2), ...]: no loop over concepts inside a training step, and
+V never has more columns than B has rows, since only V V^T matters.
 """
 
 from __future__ import annotations

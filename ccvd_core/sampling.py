@@ -1,8 +1,9 @@
-"""A plain Euler sampler over any backbone: previews while learning, headless use, benchmarks. Nodes use ComfyUI's own."""
+"""A plain Euler sampler over any backbone: previews while learning, headless use, benchmarks. Graphs use ComfyUI's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -35,7 +36,7 @@ def sample(
     times = flow_times(steps, shift).to(noise)
     guided = cfg != 1.0
     rows = [*prompts, *([negative] * len(prompts))] if guided else list(prompts)
-    for t, next_t in zip(times[:-1], times[1:], strict=True):
+    for t, next_t in pairwise(times):
         on_step()
         batch = torch.cat([latents, latents]) if guided else latents
         with attachment.activate(rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -58,7 +59,8 @@ class DemoBase:
         return torch.cat(parts).clamp(-1, 1).add(1).div(2).permute(0, 2, 3, 4, 1)
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
-        return torch.tensor(self.vae.config.latents_mean), torch.tensor(self.vae.config.latents_std)
+        config: Any = self.vae.config
+        return torch.tensor(config.latents_mean), torch.tensor(config.latents_std)
 
 
 def load_base(weights: Path = WEIGHTS) -> DemoBase:

@@ -1,6 +1,6 @@
 """Stage 4: write the trained base as fp16 files that ComfyUI's stock loaders and diffusers both read.
 
-    python demo/export.py --vae runs/latents.pt --base runs/base/last.pt
+python demo/export.py --vae runs/latents.pt --base runs/base/last.pt
 """
 
 from __future__ import annotations

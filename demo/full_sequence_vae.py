@@ -8,13 +8,13 @@ two cores.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl_wan import (
     AutoencoderKLWan,
-    WanAttentionBlock,
     WanCausalConv3d,
-    WanMidBlock,
     WanResample,
     WanResidualBlock,
     WanRMS_norm,
@@ -34,7 +34,7 @@ STOCK_SHAPE = {
 
 def encode_moments(vae: AutoencoderKLWan, clips: Tensor) -> Tensor:
     """Posterior moments [batch, 2 z, 1 + k, height / 8, width / 8] of clips [batch, 3, 1 + 4 k, height, width]."""
-    encoder = vae.encoder
+    encoder: Any = vae.encoder
     x = _conv(encoder.conv_in, clips.to(memory_format=torch.channels_last_3d))
     for block in encoder.down_blocks:
         x = _resample(block, x) if isinstance(block, WanResample) else _block(block, x)
@@ -45,7 +45,7 @@ def encode_moments(vae: AutoencoderKLWan, clips: Tensor) -> Tensor:
 
 def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     """Clips [batch, 3, 1 + 4 k, 8 h, 8 w] of latents [batch, z, 1 + k, h, w]; not clamped, so gradients survive."""
-    decoder = vae.decoder
+    decoder: Any = vae.decoder
     x = _conv(vae.post_quant_conv, latents.to(memory_format=torch.channels_last_3d))
     x = _middle(decoder.mid_block, _conv(decoder.conv_in, x))
     for up_block in decoder.up_blocks:
@@ -58,12 +58,13 @@ def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
 
 def _conv(conv: WanCausalConv3d, x: Tensor) -> Tensor:
     weight, bias = conv.weight.to(x.dtype), None if conv.bias is None else conv.bias.to(x.dtype)
-    height_pad, width_pad = conv._padding[2], conv._padding[0]
+    pads: Any = conv._padding
+    height_pad, width_pad = pads[2], pads[0]
     if x.shape[2] == 1:
         # A single frame only ever meets the last temporal tap: the others see zeros.
         return F.conv2d(x[:, :, 0], weight[:, :, -1], bias, padding=(height_pad, width_pad)).unsqueeze(2)
-    if conv._padding[4]:
-        x = F.pad(x, (0, 0, 0, 0, conv._padding[4], 0))
+    if pads[4]:
+        x = F.pad(x, (0, 0, 0, 0, pads[4], 0))
     return F.conv3d(x, weight, bias, padding=(0, height_pad, width_pad))
 
 
@@ -90,24 +91,25 @@ def _block(block: nn.Module, x: Tensor) -> Tensor:
     return shortcut + _conv(block.conv2, _norm_silu(block.norm2, x))
 
 
-def _middle(middle: WanMidBlock, x: Tensor) -> Tensor:
+def _middle(middle: Any, x: Tensor) -> Tensor:
     x = _block(middle.resnets[0], x)
     for attention, resnet in zip(middle.attentions, middle.resnets[1:], strict=True):
         x = _block(resnet, _attention(attention, x))
     return x
 
 
-def _attention(block: WanAttentionBlock, x: Tensor) -> Tensor:
+def _attention(block: Any, x: Tensor) -> Tensor:
     batch, channels, frames, height, width = x.shape
     rows = _normalise(x, block.norm.gamma.view(1, -1, 1, 1, 1)).to(x.dtype)
     rows = rows.permute(0, 2, 3, 4, 1).reshape(batch * frames, 1, height * width, channels)
     qkv = F.linear(rows, block.to_qkv.weight.flatten(1).to(x.dtype), block.to_qkv.bias.to(x.dtype))
-    out = F.scaled_dot_product_attention(*qkv.chunk(3, -1))
+    query, key, value = qkv.chunk(3, -1)
+    out = F.scaled_dot_product_attention(query, key, value)
     out = F.linear(out, block.proj.weight.flatten(1).to(x.dtype), block.proj.bias.to(x.dtype))
     return x + out.view(batch, frames, height, width, channels).permute(0, 4, 1, 2, 3)
 
 
-def _spatial(resample: nn.Sequential, x: Tensor) -> Tensor:
+def _spatial(resample: Any, x: Tensor) -> Tensor:
     batch, _, frames = x.shape[:3]
     images = x.transpose(1, 2).flatten(0, 1)
     conv = resample[1]
@@ -119,7 +121,7 @@ def _spatial(resample: nn.Sequential, x: Tensor) -> Tensor:
     return images.unflatten(0, (batch, frames)).transpose(1, 2)
 
 
-def _resample(block: WanResample, x: Tensor) -> Tensor:
+def _resample(block: Any, x: Tensor) -> Tensor:
     if block.mode == "upsample3d" and x.shape[2] > 1:
         later = _conv(block.time_conv, x[:, :, 1:])
         first, second = later.chunk(2, 1)

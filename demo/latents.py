@@ -1,6 +1,6 @@
 """Stage 2: give the VAE Wan's latent statistics and encode the training clips once.
 
-    python demo/latents.py --vae runs/vae/last.pt --out runs/latents.pt
+python demo/latents.py --vae runs/vae/last.pt --out runs/latents.pt
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,17 +49,18 @@ def fold_statistics(vae: AutoencoderKLWan, mean: Tensor, std: Tensor) -> None:
 
     `mean` and `std` [z] are the statistics of the latents it gives now; decode(encode(x)) does not change.
     """
-    wan_mean = torch.tensor(vae.config.latents_mean)
-    wan_std = torch.tensor(vae.config.latents_std)
+    config: Any = vae.config
+    wan_mean, wan_std = torch.tensor(config.latents_mean), torch.tensor(config.latents_std)
+    into: Any = vae.quant_conv
+    out_of: Any = vae.post_quant_conv
     gain = wan_std / std
     offset = wan_mean - mean * gain
     channels = len(gain)
-    vae.quant_conv.weight[:channels] *= gain.view(-1, 1, 1, 1, 1)
-    vae.quant_conv.bias[:channels] = vae.quant_conv.bias[:channels] * gain + offset
-    vae.quant_conv.bias[channels:] += 2 * gain.log()
-    weight = vae.post_quant_conv.weight
-    vae.post_quant_conv.bias -= (weight.flatten(1) / gain) @ offset
-    vae.post_quant_conv.weight.copy_(weight / gain.view(1, -1, 1, 1, 1))
+    into.weight[:channels] *= gain.view(-1, 1, 1, 1, 1)
+    into.bias[:channels] = into.bias[:channels] * gain + offset
+    into.bias[channels:] += 2 * gain.log()
+    out_of.bias -= (out_of.weight.flatten(1) / gain) @ offset
+    out_of.weight.copy_(out_of.weight / gain.view(1, -1, 1, 1, 1))
 
 
 @torch.no_grad()

@@ -35,7 +35,8 @@ def train_tokenizer() -> bytes:
 
     words = [*BASE_SUBJECTS, *" ".join(BASE_MOTIONS).split(), *" ".join(BACKGROUNDS).split()]
     words += ["a", "and", "on", "in", "plain", "style", *HELD_OUT_STYLES]
-    words += "person woman man toy bag robot bird dance dancing tai chi jumping walking".split()
+    words += ["person", "woman", "man", "toy", "bag", "robot", "bird", "dance", "dancing", "tai", "chi"]
+    words += ["jumping", "walking"]
     alphabet = [" ".join("abcdefghijklmnopqrstuvwxyz0123456789,.-'")]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(

@@ -73,7 +73,7 @@ def main() -> None:
     encoder = build_encoder(vocabulary_size(tokenizer))
     model = nn.ModuleDict({"transformer": transformer, "encoder": encoder})
     average = copy.deepcopy(model).requires_grad_(False)
-    embeddings = {id(encoder.get_input_embeddings().weight)}
+    embeddings = {id(encoder.get_parameter("shared.weight"))}
     matrices = [p for p in model.parameters() if p.ndim >= 2 and min(p.shape) > 8 and id(p) not in embeddings]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]

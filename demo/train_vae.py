@@ -17,6 +17,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from full_sequence_vae import STOCK_SHAPE, decode, encode_moments
 from muon import Muon
+from PIL import Image
 from torch import Tensor
 from world import (
     BACKGROUNDS,
@@ -60,18 +61,12 @@ def random_crop(rng: np.random.Generator, frames: int, subjects: list[str]) -> n
         actors.append(Actor(str(rng.choice(subjects)), motion, size, (float(x), float(y)), travel))
     clip = np.empty((frames, CROP, CROP, 3), np.uint8)
     for index in range(frames):
-        from_image = _image(back)
+        image = Image.fromarray(back)
         for actor in actors:
             sprite = place(load_sprite(actor.subject), actor.size, actor.path(FRAMES)[index], CROP)
-            from_image.paste(sprite, (0, 0), sprite)
-        clip[index] = np.asarray(from_image)
+            image.paste(sprite, (0, 0), sprite)
+        clip[index] = np.asarray(image)
     return apply_style(clip, str(rng.choice(STYLES)))
-
-
-def _image(array: np.ndarray):  # noqa: ANN202 - PIL's type is not worth an import here
-    from PIL import Image
-
-    return Image.fromarray(array)
 
 
 def batch(rng: np.random.Generator, size: int, frames: int, subjects: list[str]) -> Tensor:
@@ -102,7 +97,7 @@ def main() -> None:
     torch.manual_seed(0)
     vae = AutoencoderKLWan(**STOCK_SHAPE)
     with torch.no_grad():  # default posterior noise (std near 1) would drown the signal
-        vae.quant_conv.bias[STOCK_SHAPE["z_dim"] :] = -6
+        vae.get_parameter("quant_conv.bias")[STOCK_SHAPE["z_dim"] :] = -6
     matrices = [p for p in vae.parameters() if p.ndim >= 4 and p.shape[0] > 1]
     rest = [p for p in vae.parameters() if not (p.ndim >= 4 and p.shape[0] > 1)]
     optimizers = [Muon(matrices, lr=PEAK_LR), torch.optim.Adam(rest, lr=PEAK_LR / 2, betas=(0.9, 0.98))]

@@ -8,7 +8,7 @@ model): they are what an artist teaches it later.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -137,14 +137,14 @@ def apply_style(clip: Frames, style: str) -> Frames:
     raise ValueError(f"unknown style {style!r}: expected one of {STYLES}")
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_sprite(subject: str) -> Image.Image:
     """The 64 x 64 RGBA sprite of a subject, or of `texture/<name>`."""
     with Image.open(SPRITE_FOLDER / f"{subject}.png") as image:
         return image.convert("RGBA")
 
 
-@lru_cache(maxsize=None)
+@cache
 def background_image(background: str) -> Frames:
     """The background alone, uint8 [SIZE, SIZE, 3]."""
     top, bottom = BACKGROUNDS[background]

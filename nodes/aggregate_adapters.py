@@ -25,8 +25,8 @@ class AggregateAdapters(io.ComfyNode):
             display_name="Aggregate Adapters",
             category="CCVD",
             description=(
-                "Write a prompt that names concepts as <name>. Every layer of the model then uses the adapters that the "
-                "prompt needs. A prompt without <...> gives exactly the base model's video."
+                "Write a prompt that names concepts as <name>. Every layer of the model then uses the adapters that "
+                "the prompt needs. A prompt without <...> gives exactly the base model's video."
             ),
             inputs=[
                 io.Model.Input("model", tooltip="A Wan 2.1/2.2 model, or the CCVD Demo Model."),
@@ -47,7 +47,11 @@ class AggregateAdapters(io.ComfyNode):
                     tooltip="How strongly the most relevant concept wins over the others (the papers use 2).",
                 ),
                 io.Int.Input(
-                    "top_k", default=0, min=0, max=64, tooltip="Use only the k most relevant concepts per layer; 0 = all."
+                    "top_k",
+                    default=0,
+                    min=0,
+                    max=64,
+                    tooltip="Use only the k most relevant concepts per layer; 0 = all.",
                 ),
                 io.Combo.Input(
                     "participants",
@@ -64,8 +68,8 @@ class AggregateAdapters(io.ComfyNode):
                 io.Boolean.Input(
                     "own_words_only",
                     default=True,
-                    tooltip="A named concept's key and value adapters act only on its own words, so it cannot bleed into "
-                    "the rest of the prompt.",
+                    tooltip="A named concept's key and value adapters act only on its own words, so it cannot bleed "
+                    "into the rest of the prompt.",
                     advanced=True,
                 ),
             ],

@@ -17,14 +17,16 @@ LINE = re.compile(r"<?([a-z0-9_-]+)>?\s*[:=]?\s*(off|on|[-+]?\d*\.?\d+)?", re.IG
 
 
 def parse_adjustments(text: str, known: Sequence[str]) -> tuple[frozenset[str], dict[str, float]]:
-    """(concepts that are off, strengths) from lines like `rex 0.8` and `fox off`. Raises CCVDError naming a bad line."""
+    """(concepts that are off, strengths) from lines like `rex 0.8` and `fox off`. CCVDError names a bad line."""
     off, strengths = set(), {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         match = LINE.fullmatch(line.strip())
         if match is None:
-            raise CCVDError(f"Line {number} of the adjustments, {line!r}, should read `name 0.8`, `name off` or `name on`.")
+            raise CCVDError(
+                f"Line {number} of the adjustments, {line!r}, should read `name 0.8`, `name off` or `name on`."
+            )
         name, value = match[1].lower(), (match[2] or "on").lower()
         check_known([name], known)
         if value == "off":
@@ -46,7 +48,9 @@ class ConceptLibraryNode(io.ComfyNode):
             description="The concepts learned so far. Switch some off or change how strongly they act.",
             inputs=[
                 io.String.Input(
-                    "library", default="my_concepts", tooltip="Name of the library: a folder inside ComfyUI/models/ccvd."
+                    "library",
+                    default="my_concepts",
+                    tooltip="Name of the library: a folder inside ComfyUI/models/ccvd.",
                 ),
                 io.String.Input(
                     "adjust",
@@ -72,7 +76,9 @@ class ConceptLibraryNode(io.ComfyNode):
         lines, pictures, labels = [], [], []
         for header in shelf.headers():
             state = "off" if header.name in off else f"strength {strengths.get(header.name, 1.0):g}"
-            lines.append(f"{header.order}. <{header.name}>  {header.kind}, {header.class_words!r}, rank {header.rank}, {state}")
+            lines.append(
+                f"{header.order}. <{header.name}>  {header.kind}, {header.class_words!r}, rank {header.rank}, {state}"
+            )
             if header.preview is not None:
                 pictures.append(decode_picture(header.preview))
                 labels.append(f"<{header.name}>")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import comfy.sd
 import comfy.text_encoders.wan
@@ -19,14 +20,20 @@ MODEL_FILE, TEXT_FILE, VAE_FILE = (
 SHIFT = 3.0
 
 
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file."""
+    weights, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
+    return weights, metadata or {}
+
+
 def load_clip(path: Path) -> comfy.sd.CLIP:
     """ComfyUI's own UMT5 classes at the size that the file's metadata states."""
-    weights, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
+    weights, metadata = read_weights(path)
     tokenizer = {"spiece_model": weights.pop("spiece_model"), "umt5xxl_min_length": int(metadata["min_length"])}
     config = {key: int(metadata[key]) for key in ("d_model", "d_kv", "d_ff", "num_layers", "num_heads", "vocab_size")}
 
     class Target:
-        params: dict[str, object] = {}
+        params: ClassVar[dict[str, object]] = {}
         clip = comfy.text_encoders.wan.te(dtype_t5=torch.float32)
         tokenizer = comfy.text_encoders.wan.WanT5Tokenizer
 
@@ -73,8 +80,7 @@ class DemoModel(io.ComfyNode):
             )
         model = comfy.sd.load_diffusion_model(str(MODEL_FILE))
         model.add_object_patch("model_sampling", shifted_sampling(model, shift))
-        vae_weights, metadata = comfy.utils.load_torch_file(str(VAE_FILE), safe_load=True, return_metadata=True)
-        vae = comfy.sd.VAE(sd=vae_weights, metadata=metadata)
+        vae = comfy.sd.VAE(sd=read_weights(VAE_FILE)[0])
         vae.throw_exception_if_invalid()
         return io.NodeOutput(model, load_clip(TEXT_FILE), vae)
 

@@ -21,8 +21,8 @@ class LearnConcept(io.ComfyNode):
             display_name="Learn Concept",
             category="CCVD",
             description=(
-                "Teach the model one new concept from a few pictures or clips: a subject, a motion or a style. It is kept "
-                "as a small file in a concept library; write <name> in a prompt to use it."
+                "Teach the model one new concept from a few pictures or clips: a subject, a motion or a style. It is "
+                "kept as a small file in a concept library; write <name> in a prompt to use it."
             ),
             is_input_list=True,
             inputs=[
@@ -30,7 +30,9 @@ class LearnConcept(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
                 io.String.Input(
-                    "name", default="rex", tooltip="How you will write it in prompts: <rex>. Letters a-z, digits, - and _."
+                    "name",
+                    default="rex",
+                    tooltip="How you will write it in prompts: <rex>. Letters a-z, digits, - and _.",
                 ),
                 io.String.Input(
                     "class_words",
@@ -41,10 +43,12 @@ class LearnConcept(io.ComfyNode):
                     "kind",
                     options=list(KINDS),
                     default="subject",
-                    tooltip="subject and style learn from pictures or clips; motion learns from clips only how they move.",
+                    tooltip="subject and style learn from pictures or clips; motion learns only how clips move.",
                 ),
                 io.String.Input(
-                    "library", default="my_concepts", tooltip="The library to add it to: a folder inside ComfyUI/models/ccvd."
+                    "library",
+                    default="my_concepts",
+                    tooltip="The library to add it to: a folder inside ComfyUI/models/ccvd.",
                 ),
                 io.Int.Input(
                     "steps", default=0, min=0, max=100000, tooltip="Training steps. 0: what suits this base model."
@@ -54,8 +58,8 @@ class LearnConcept(io.ComfyNode):
                     default=0,
                     min=0,
                     max=512,
-                    tooltip="Size of the adapters. 0: what suits this base model. More can learn finer detail and makes "
-                    "larger files.",
+                    tooltip="Size of the adapters. 0: what suits this base model. More can learn finer detail and "
+                    "makes larger files.",
                 ),
                 io.Float.Input(
                     "learning_rate",
@@ -79,18 +83,24 @@ class LearnConcept(io.ComfyNode):
                     "retention_form",
                     options=list(FORMS),
                     default="subspace",
-                    tooltip="subspace: overlap of the adapters' directions. trace: the formula as printed in the paper.",
+                    tooltip="subspace: overlap of the adapters' directions. trace: the formula printed in the paper.",
                     advanced=True,
                 ),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=2**31 - 1, control_after_generate=False, tooltip="Same inputs, same file."
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**31 - 1,
+                    control_after_generate=False,
+                    tooltip="Same inputs, same file.",
                 ),
                 io.Int.Input(
                     "megapixels_percent",
                     default=25,
                     min=1,
                     max=400,
-                    tooltip="Size to train at, in hundredths of a megapixel; never larger than the pictures. 25 is 512 x 512.",
+                    tooltip="Size to train at, in hundredths of a megapixel; never larger than the pictures. "
+                    "25 is 512 x 512.",
                     advanced=True,
                 ),
                 io.Int.Input(
@@ -103,7 +113,11 @@ class LearnConcept(io.ComfyNode):
                     advanced=True,
                 ),
                 io.Int.Input(
-                    "preview_every", default=100, min=0, max=10000, tooltip="Show a preview every so many steps; 0: none."
+                    "preview_every",
+                    default=100,
+                    min=0,
+                    max=10000,
+                    tooltip="Show a preview every so many steps; 0: none.",
                 ),
                 io.Image.Input(
                     "images",
@@ -116,7 +130,8 @@ class LearnConcept(io.ComfyNode):
                     optional=True,
                     multiline=True,
                     default="",
-                    tooltip="One line per picture or clip, with <name> in it: `a <rex> on green grass`. Empty: `<name>` alone.",
+                    tooltip="One line per picture or clip, with <name> in it: `a <rex> on green grass`. "
+                    "Empty: `<name>` alone.",
                 ),
                 LibraryType.Input(
                     "after",
@@ -143,5 +158,7 @@ class LearnConcept(io.ComfyNode):
 
     @classmethod
     def execute(cls, **lists: Any) -> io.NodeOutput:
-        inputs = {key: values[0] if key not in ("images", "video") and values else values for key, values in lists.items()}
+        inputs = {
+            key: values[0] if key not in ("images", "video") and values else values for key, values in lists.items()
+        }
         return Lesson(cls, cls.hidden.unique_id, **inputs).run()

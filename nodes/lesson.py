@@ -64,7 +64,8 @@ class Lesson:
     ) -> None:
         self._node, self._node_id, self._preview_every = node, node_id, preview_every
         self._model, self._vae = model.clone(), vae
-        self._name, self._kind = check_name(name.strip().removeprefix("<").removesuffix(">").lower()), kind
+        self._name = check_name(name.strip().removeprefix("<").removesuffix(">").lower())
+        self._kind: Kind = kind
         self._class_words = " ".join(class_words.split())
         if not self._class_words:
             raise CCVDError("Class words are missing: say what kind of thing it is, for example `dog`.")
@@ -97,13 +98,13 @@ class Lesson:
             for batch in images:
                 check_media(batch)
                 for picture in batch:
-                    size = training_size(*picture.shape[:2], area=area)
+                    size = fitting_size(picture, area)
                     pixels.append(prepare_pictures(picture[None], size))
             images = []
         clips = [*images, *(clip.get_components().images for clip in videos)]
         for clip in clips:
             check_media(clip)
-            size = training_size(*clip.shape[1:3], area=area)
+            size = fitting_size(clip[0], area)
             pixels.append(prepare_clip(clip, size, frames))
         if not pixels:
             raise MediaError("There is nothing to learn from: connect pictures to `images` or clips to `video`.")
@@ -113,8 +114,8 @@ class Lesson:
         lines = [line.strip() for line in captions.splitlines() if line.strip()]
         if lines and len(lines) != len(self._pixels):
             raise CCVDError(
-                f"There are {len(lines)} captions for {len(self._pixels)} pictures or clips: write one line for each, in "
-                "the same order, or leave the captions empty."
+                f"There are {len(lines)} captions for {len(self._pixels)} pictures or clips: write one line for each, "
+                "in the same order, or leave the captions empty."
             )
         return lines or [f"<{self._name}>"] * len(self._pixels)
 
@@ -133,6 +134,7 @@ class Lesson:
         )
         if self._name in self._shelf.names():
             return self._already_there(job)
+        self._shelf.check_can_add(self._name)
         earlier = self._earlier()
         need = self._announce(latents)
         checkpoint = Checkpoint(self._shelf.folder / ".progress" / f"{self._name}.safetensors", job)
@@ -166,7 +168,9 @@ class Lesson:
             f"{need}. Loss {mean(checkpoint.losses[:20]):.4f} -> {mean(checkpoint.losses[-20:]):.4f}.\n"
             f"Write <{self._name}> in a prompt of Aggregate Adapters to use it."
         )
-        return io.NodeOutput(LibrarySelection(self._shelf), picture, report, ui=ui.PreviewImage(picture, cls=self._node))
+        return io.NodeOutput(
+            LibrarySelection(self._shelf), picture, report, ui=ui.PreviewImage(picture, cls=self._node)
+        )
 
     def _encode(self, pixels: Tensor) -> Tensor:
         """Model latents [channels, frames, height, width] of [1, 3, frames, height, width]."""
@@ -184,12 +188,14 @@ class Lesson:
         concept = self._shelf.load(self._name)
         if concept.settings.get("job") != job:
             raise LibraryError(
-                f"The library {self._shelf_name!r} already has a concept <{self._name}>, learned with other pictures or "
-                "settings. Choose another name, or delete its file in ComfyUI/models/ccvd to learn it again."
+                f"The library {self._shelf_name!r} already has a concept <{self._name}>, learned with other pictures "
+                "or settings. Choose another name, or delete its file in ComfyUI/models/ccvd to learn it again."
             )
         picture = loss_picture([], f"<{self._name}> was learned before with the same inputs")
         report = f"<{self._name}> was learned before with the same inputs: nothing to do."
-        return io.NodeOutput(LibrarySelection(self._shelf), picture, report, ui=ui.PreviewImage(picture, cls=self._node))
+        return io.NodeOutput(
+            LibrarySelection(self._shelf), picture, report, ui=ui.PreviewImage(picture, cls=self._node)
+        )
 
     def _announce(self, latents: Sequence[Tensor]) -> str:
         """Say what learning will need before it starts; refuse when it cannot fit."""
@@ -229,7 +235,9 @@ class Lesson:
                     bar.update_absolute(report.step, total)
                     if report.step % 5 == 0 or report.step == 1:
                         loss = mean(checkpoint.losses[-20:])
-                        self._say(f"step {report.step}/{total}  loss {loss:.4f}  {minutes(clock.left(report.step))} left")
+                        self._say(
+                            f"step {report.step}/{total}  loss {loss:.4f}  {minutes(clock.left(report.step))} left"
+                        )
                     if self._preview_every and report.step % self._preview_every == 0 and report.step < total:
                         self._show(bar, report.step, self._preview(learner, attachment))
                     if time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -261,7 +269,8 @@ class Lesson:
         finally:
             if not attached:
                 attachment.detach()
-        frames = self._vae.decode(self._model.model.process_latent_out(latents).to(torch.float32))
+        with torch.inference_mode():  # as every stock node decodes; the VAE's weights may be inference tensors
+            frames = self._vae.decode(self._model.model.process_latent_out(latents).float())
         # The VAE may have pushed the model out of the GPU.
         memory.load_models_gpu([self._model], force_full_load=True)
         return frames.flatten(0, -4)[-1].float().clamp(0, 1).cpu()
@@ -277,6 +286,12 @@ class Lesson:
         server = getattr(PromptServer, "instance", None)
         if server is not None and self._node_id is not None:
             server.send_progress_text(text, self._node_id)
+
+
+def fitting_size(picture: Tensor, area: int) -> tuple[int, int]:
+    """Training size of a picture [height, width, channels]: never more pixels than it has."""
+    height, width = picture.shape[:2]
+    return training_size(height, width, area=max(256, min(area, height * width)))
 
 
 def mean(values: Sequence[float]) -> float:

@@ -18,7 +18,7 @@ class PromptReader:
         tokenizer = getattr(clip.tokenizer, "clip_umt5xxl", None)
         if tokenizer is None:
             raise CCVDError(
-                "CCVD needs Wan's text encoder (UMT5). Connect Load CLIP with type 'wan', or the CLIP of CCVD Demo Model."
+                "CCVD needs Wan's text encoder (UMT5). Connect Load CLIP with type 'wan', or CCVD Demo Model's CLIP."
             )
         self._clip = clip
         self._id_to_piece = tokenizer.tokenizer.tokenizer.id_to_piece

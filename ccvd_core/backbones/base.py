@@ -51,8 +51,8 @@ class EncodedText:
 class ConceptPrompt:
     """A prompt ready for a backbone: its context, where concepts stand in it, and how strongly each one acts.
 
-    `weights` [layers, concepts] are aggregation weights times strength; `gates` [rows, concepts] say on which text rows a
-    concept's key and value adapters act. Concepts are in the order in which they are attached.
+    `weights` [layers, concepts] are aggregation weights times strength; `gates` [rows, concepts] say on which text rows
+    a concept's key and value adapters act. Concepts are in the order in which they are attached.
     """
 
     context: Float[Tensor, "rows width"]
@@ -104,9 +104,7 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def training_target(
-        self, clean: Tensor, noise: Tensor, t: Float[Tensor, " batch"]
-    ) -> tuple[Tensor, Tensor]:
+    def training_target(self, clean: Tensor, noise: Tensor, t: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
         """(noisy latents, target of the prediction) for learning."""
 
     @abstractmethod

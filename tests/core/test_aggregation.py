@@ -76,7 +76,9 @@ def test_a_pinned_concept_has_full_weight_whatever_else_is_in_the_library():
 
 def test_named_only_leaves_a_plain_prompt_alone():
     contexts, keys = random_case(4)
-    assert not aggregation_weights(relevance(contexts, keys), torch.zeros(4, dtype=torch.bool), AggregationSettings()).any()
+    assert not aggregation_weights(
+        relevance(contexts, keys), torch.zeros(4, dtype=torch.bool), AggregationSettings()
+    ).any()
 
 
 def test_top_k_keeps_k_per_layer_and_never_drops_a_named_concept():
@@ -97,7 +99,9 @@ def test_against_class_a_plain_class_word_is_not_relevant_but_the_concept_is():
     torch.testing.assert_close(named, torch.ones(2, 1))
 
 
-@pytest.mark.parametrize("bad", [{"sharpness": 0}, {"sharpness": float("nan")}, {"top_k": -1}, {"participants": "some"}])
+@pytest.mark.parametrize(
+    "bad", [{"sharpness": 0}, {"sharpness": float("nan")}, {"top_k": -1}, {"participants": "some"}]
+)
 def test_bad_settings_are_refused(bad: dict):
     with pytest.raises(CCVDError):
         AggregationSettings(**bad)

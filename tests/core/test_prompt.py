@@ -18,7 +18,7 @@ def test_a_prompt_without_names_is_itself():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(UnknownConceptError, match="<max>.*<rex>, <spin>, <tram>"):
+    with pytest.raises(UnknownConceptError, match=r"<max>.*<rex>, <spin>, <tram>"):
         parse_prompt("a <max>", WORDS)
     with pytest.raises(UnknownConceptError, match="learn one"):
         parse_prompt("a <max>", {})

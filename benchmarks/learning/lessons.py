@@ -1,0 +1,80 @@
+"""The six held-out concepts of the benchmark, what they are learned from, and the captions they are judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from base import DemoBase
+from latents import to_tensor
+from world import BACKGROUNDS, HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS, Scene, random_scene
+
+from ccvd_core.concept import Kind
+from ccvd_core.learning import Example
+
+EXAMPLES = 5
+TABLE_SEED, TUNING_SEED = 71_000, 17_000
+"""Scenes of the published table, and of the captions that settings are chosen on."""
+
+
+@dataclass(frozen=True)
+class LessonPlan:
+    """One concept: `shown` is what the world calls it (the sprite, motion or style that the base has never seen)."""
+
+    name: str
+    kind: Kind
+    shown: str
+    class_words: str
+
+    def scene(self, rng: np.random.Generator, with_concept: bool) -> Scene:
+        """A random one-object scene that shows the concept, or its related base object instead."""
+        if self.kind == "subject":
+            subjects = (self.shown if with_concept else self.class_words,)
+            return replace(random_scene(rng, subjects=subjects), names_style=False)
+        if self.kind == "motion":
+            motions = (self.shown if with_concept else self.class_words,)
+            return replace(random_scene(rng, motions=motions), names_style=False)
+        scene = random_scene(rng)
+        return replace(scene, style=self.shown if with_concept else "plain", names_style=True)
+
+    def caption(self, scene: Scene) -> str:
+        """The scene's caption with the concept written `<name>`; for a style, `<noir>` stands for its class words."""
+        return scene.caption().replace(self.shown, f"<{self.name}>", 1)
+
+    def examples(self, base: DemoBase) -> list[Example]:
+        """Pictures (subject, style) or clips (motion) on different backgrounds, none of them used in the table."""
+        examples = []
+        for scene in self._learned_scenes():
+            frames = scene.render() if self.kind == "motion" else scene.render()[:1]
+            latents = base.to_latents(to_tensor(frames[None]))[0]
+            examples.append(Example(latents, self.caption(scene)))
+        return examples
+
+    def judged_scenes(self, count: int, with_concept: bool, seed: int) -> list[Scene]:
+        """Scenes of captions that learning did not use."""
+        learned = {(s.actors[0].subject, s.actors[0].motion, s.background) for s in self._learned_scenes()}
+        rng, scenes = np.random.default_rng([seed, sum(map(ord, self.name)), with_concept]), []
+        while len(scenes) < count:
+            scene = self.scene(rng, with_concept)
+            if (scene.actors[0].subject, scene.actors[0].motion, scene.background) not in learned:
+                scenes.append(scene)
+        return scenes
+
+    def _learned_scenes(self) -> list[Scene]:
+        rng = np.random.default_rng([3, sum(map(ord, self.name))])
+        backgrounds = list(BACKGROUNDS)
+        return [
+            replace(self.scene(rng, True), background=backgrounds[index % len(backgrounds)])
+            for index in range(EXAMPLES)
+        ]
+
+
+PLANS = (
+    LessonPlan("rex", "subject", "fox", HELD_OUT_SUBJECTS["fox"]),
+    LessonPlan("hop", "motion", "hopping", HELD_OUT_MOTIONS["hopping"]),
+    LessonPlan("cab", "subject", "taxi", HELD_OUT_SUBJECTS["taxi"]),
+    LessonPlan("noir", "style", "noir", "plain"),
+    LessonPlan("hoops", "subject", "basketball", HELD_OUT_SUBJECTS["basketball"]),
+    LessonPlan("slide", "motion", "diagonal", HELD_OUT_MOTIONS["diagonal"]),
+)
+"""In learning order."""

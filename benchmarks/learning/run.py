@@ -1,0 +1,223 @@
+"""Does it learn, does it remember, does it bleed: six held-out concepts, one after another, on the demo base.
+
+    python benchmarks/learning/run.py                 the table: results.csv, contact sheets
+    python benchmarks/learning/run.py --tuning        the same on captions kept for choosing settings
+
+Rows. `ccvd`: this pack's defaults. `paper`: the paper's aggregation over the whole library (sharpness 2, every concept
+takes part, text adapters on all words). `plain_lora`: the same rank and steps without concept tokens, always on, all
+loaded at strength 1 in the end, as LoRAs are used today. `own_adapter`: only the concept's own file, the ceiling.
+`base`: no adapter, the class words alone, the floor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(Path(__file__).parent)]
+
+from base import LATENT_SHAPE, DemoBase, load_base  # noqa: E402
+from evaluate import contact_sheet  # noqa: E402
+from lessons import PLANS, TABLE_SEED, TUNING_SEED, LessonPlan  # noqa: E402
+from scorer import Scorer  # noqa: E402
+from world import Scene  # noqa: E402
+
+from ccvd_core.aggregation import PAPER_SETTINGS, AggregationSettings  # noqa: E402
+from ccvd_core.backbones.attachment import Attachment  # noqa: E402
+from ccvd_core.backbones.base import Backbone, ConceptPrompt  # noqa: E402
+from ccvd_core.concept import Concept  # noqa: E402
+from ccvd_core.concept_prompt import aggregate  # noqa: E402
+from ccvd_core.learning import ConceptLearner  # noqa: E402
+from ccvd_core.learning_plan import preset  # noqa: E402
+from ccvd_core.sampling import sample  # noqa: E402
+
+STEPS, CFG, SHIFT = 20, 3.0, 3.0
+CLIPS = 24
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of results.csv."""
+
+    method: str
+    concept: str
+    kind: str
+    when: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a set of learned concepts is used."""
+
+    name: str
+    settings: AggregationSettings
+    own_rows_only: bool = True
+    always_on: bool = False
+    """Every concept at full weight on every prompt, as LoRAs that are simply loaded."""
+
+    def prompt(self, backbone: Backbone, text: str, concepts: Sequence[Concept]) -> ConceptPrompt:
+        prompt = aggregate(backbone, text, concepts, self.settings, own_rows_only=self.own_rows_only).prompt
+        if not self.always_on:
+            return prompt
+        return replace(prompt, weights=torch.ones_like(prompt.weights), gates=torch.ones_like(prompt.gates))
+
+
+CCVD = Method("ccvd", AggregationSettings())
+PAPER = Method("paper", PAPER_SETTINGS, own_rows_only=False)
+PLAIN = Method("plain_lora", AggregationSettings(), always_on=True)
+
+
+def learn(base: DemoBase, plan: LessonPlan, earlier: Sequence[Concept], plain: bool) -> tuple[Concept, float]:
+    """One concept and the seconds it took."""
+    backbone = base.backbone()
+    settings = preset(backbone, plan.kind)
+    if plain:
+        settings = replace(settings, tokens=False, own_words_only=False, retention=0.0)
+    began = time.monotonic()
+    learner = ConceptLearner(
+        backbone, plan.examples(base), plan.name, plan.kind, plan.class_words, settings, () if plain else earlier
+    )
+    with Attachment(backbone, [learner.live_adapters()]) as attachment:
+        while learner.done < settings.steps:
+            learner.step(attachment)
+    return learner.concept(), time.monotonic() - began
+
+
+@torch.no_grad()
+def draw(base: DemoBase, method: Method, concepts: Sequence[Concept], captions: Sequence[str], seed: int) -> Tensor:
+    """Clips [n, frames, height, width, 3] of captions; clip i always starts from the same noise."""
+    backbone = base.backbone()
+    prompts = [method.prompt(backbone, caption, concepts) for caption in captions]
+    negative = method.prompt(backbone, "", concepts)
+    if not method.always_on:
+        negative = replace(negative, weights=torch.zeros_like(negative.weights))
+    noise = torch.stack(
+        [torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(captions))]
+    )
+    parts = []
+    with Attachment(backbone, [concept.adapters for concept in concepts]) as attachment:
+        for start in range(0, len(captions), 12):
+            chosen = slice(start, start + 12)
+            parts.append(sample(backbone, attachment, prompts[chosen], negative, noise[chosen], STEPS, CFG, SHIFT))
+    return base.to_clips(torch.cat(parts))
+
+
+def shows(scorer: Scorer, plan: LessonPlan, clip: Tensor, scene: Scene) -> tuple[bool, bool]:
+    """(the concept is seen, everything else in the caption holds)."""
+    score = scorer.score(clip, scene)
+    if plan.kind == "subject":
+        return score.object, score.motion and score.background
+    if plan.kind == "motion":
+        return score.motion, score.object and score.background
+    return score.style, score.object and score.motion and score.background
+
+
+class Judge:
+    """Draws and scores; keeps one sheet of clips per row of the table."""
+
+    def __init__(self, base: DemoBase, seed: int, sheets: Path) -> None:
+        self._base, self._seed, self._sheets, self._scorer = base, seed, sheets, Scorer()
+
+    def rows(self, method: Method, plan: LessonPlan, when: str, concepts: Sequence[Concept]) -> Iterator[Row]:
+        """Identity, text alignment and bleeding of one concept."""
+        scenes = plan.judged_scenes(CLIPS, True, self._seed)
+        text = "{}" if concepts else plan.class_words
+        captions = [
+            plan.caption(scene) if concepts else plan.caption(scene).replace(f"<{plan.name}>", text) for scene in scenes
+        ]
+        clips = draw(self._base, method, concepts, captions, self._seed)
+        seen = [shows(self._scorer, plan, clip, scene) for clip, scene in zip(clips, scenes, strict=True)]
+        yield Row(method.name, plan.name, plan.kind, when, "identity", float(np.mean([s[0] for s in seen])))
+        yield Row(method.name, plan.name, plan.kind, when, "text_alignment", float(np.mean([s[1] for s in seen])))
+        contact_sheet(clips[:8], captions[:8], self._sheets / f"{method.name}_{when}_{plan.name}.png")
+        related = plan.judged_scenes(CLIPS, False, self._seed)
+        captions = [scene.caption() for scene in related]
+        clips = draw(self._base, method, concepts, captions, self._seed + 500)
+        bled = [
+            shows(self._scorer, plan, clip, as_concept(plan, scene))[0]
+            for clip, scene in zip(clips, related, strict=True)
+        ]
+        yield Row(method.name, plan.name, plan.kind, when, "bleeding", float(np.mean(bled)))
+
+
+def as_concept(plan: LessonPlan, scene: Scene) -> Scene:
+    """What the related scene would be if the concept had bled into it."""
+    if plan.kind == "style":
+        return replace(scene, style=plan.shown)
+    part = {"subject": plan.shown} if plan.kind == "subject" else {"motion": plan.shown}
+    return replace(scene, actors=tuple(replace(actor, **part) for actor in scene.actors))
+
+
+def run(base: DemoBase, seed: int, sheets: Path, report: Path | None) -> list[Row]:
+    judge, rows = Judge(base, seed, sheets), []
+
+    def add(new: Iterator[Row]) -> None:
+        for row in new:
+            rows.append(row)
+            print(f"{row.method:12} {row.concept:8} {row.when:12} {row.metric:15} {row.value:.3f}", flush=True)
+
+    for plain, methods in ((False, (CCVD, PAPER)), (True, (PLAIN,))):
+        learned: list[Concept] = []
+        for plan in PLANS:
+            concept, seconds = learn(base, plan, learned, plain)
+            learned.append(concept)
+            name = "plain_lora" if plain else "ccvd"
+            add(iter([Row(name, plan.name, plan.kind, "learning", "seconds", seconds)]))
+            for method in methods:
+                # A plain LoRA is judged alone right after learning, as its owner would.
+                add(judge.rows(method, plan, "learned", [concept] if plain else learned))
+            if not plain:
+                add(judge.rows(replace(CCVD, name="own_adapter"), plan, "learned", [concept]))
+                add(judge.rows(replace(CCVD, name="base"), plan, "before", []))
+        for plan in PLANS:
+            for method in methods:
+                add(judge.rows(method, plan, "after_all", learned))
+    if report is not None:
+        write_csv(rows, report)
+    return rows
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["method", "concept", "kind", "when", "metric", "value"])
+        writer.writerows([r.method, r.concept, r.kind, r.when, r.metric, f"{r.value:.4f}"] for r in rows)
+
+
+def summarise(rows: Sequence[Row]) -> str:
+    """Means over concepts: one line per method and moment."""
+    lines = [f"{'method':12} {'when':10} identity  text  bleeding"]
+    for method, when in dict.fromkeys((row.method, row.when) for row in rows if row.metric == "identity"):
+        means = [
+            np.mean([r.value for r in rows if (r.method, r.when, r.metric) == (method, when, metric)])
+            for metric in ("identity", "text_alignment", "bleeding")
+        ]
+        lines.append(f"{method:12} {when:10} {means[0]:8.3f} {means[1]:5.3f} {means[2]:9.3f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tuning", action="store_true", help="captions for choosing settings; writes no results.csv")
+    parser.add_argument("--sheets", type=Path, default=Path(__file__).parent / "sheets")
+    args = parser.parse_args()
+    args.sheets.mkdir(parents=True, exist_ok=True)
+    seed = TUNING_SEED if args.tuning else TABLE_SEED
+    report = None if args.tuning else Path(__file__).parent / "results.csv"
+    print(summarise(run(load_base(), seed, args.sheets, report)))
+
+
+if __name__ == "__main__":
+    main()
