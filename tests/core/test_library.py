@@ -169,6 +169,18 @@ def test_links_count_and_broken_ones_are_listed(library: ConceptLibrary, tmp_pat
     assert "not there" in library.problems()[0]
 
 
+def test_a_file_removed_while_listing_is_no_problem(library: ConceptLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_too_late(path: Path) -> Any:
+        path.unlink()
+        return read_header(path)
+
+    library.add(learned("rex"))
+    os.utime(library.folder / "rex.safetensors", ns=(0, 1))  # not as it was when it was last read
+    monkeypatch.setattr("ccvd_core.library.read_header", read_too_late)
+    assert library.problems() == []
+    assert library.headers() == []
+
+
 def test_a_renamed_file_is_a_renamed_concept(library: ConceptLibrary) -> None:
     library.add(learned("rex"))
     (library.folder / "rex.safetensors").rename(library.folder / "max.safetensors")
