@@ -26,7 +26,7 @@ class AggregationSettings:
 
     `sharpness` is p. `top_k` keeps the k most relevant concepts per layer (0: all). `participants`: only concepts that
     the prompt names, or all of the library, as in the papers. With `pinned`, every named concept has weight 1 and the
-    others share what they had among themselves, so that one named concept never dilutes another. `floor` is the least
+    others at most their own relevance to the power p, so that one concept never dilutes another. `floor` is the least
     weight of a named concept when nothing is pinned.
     """
 
@@ -66,14 +66,15 @@ def relevance_against_class(
 ) -> Float[Tensor, "layers concepts"]:
     """How much closer some row is to the concept than to its bare class words, 0..1.
 
-    max_i of (cos(c_i, h_j) - cos(c_i, g_j)) / (1 - cos(h_j, g_j)), g the key of the class words: 1 on the concept's own
-    rows, 0 on a plain `dog`, so that `all` participants does not bleed into prompts that name only the class.
+    max_i of (d(c_i, g_j) - d(c_i, h_j)) / (d(c_i, g_j) + d(c_i, h_j)) with d the distance of unit vectors and g the key of
+    the class words: 1 on the concept's own rows, 0 on a plain `dog`, near 0 on words far from both, so that `all`
+    participants does not bleed into prompts that name only the class.
     """
     rows = F.normalize(contexts.float(), dim=-1)
-    h, g = F.normalize(keys.float(), dim=-1), F.normalize(class_keys.float(), dim=-1)
-    closer = torch.einsum("lrd,uld->lru", rows, h - g).amax(1)
-    span = (1 - (h * g).sum(-1)).clamp_min(1e-6).mT
-    return (closer / span).clamp(0, 1)
+    to_concept, to_class = (
+        torch.cdist(rows, F.normalize(key.float(), dim=-1).transpose(0, 1)) for key in (keys, class_keys)
+    )
+    return ((to_class - to_concept) / (to_class + to_concept).clamp_min(1e-6)).clamp_min(0).amax(1)
 
 
 def aggregation_weights(
@@ -86,12 +87,15 @@ def aggregation_weights(
         least = powers.topk(settings.top_k, dim=1).values[:, -1:]
         # A named concept is never dropped: the artist asked for it.
         powers = torch.where((powers >= least) | named, powers, 0)
+    if settings.pinned:
+        # The others share what they are worth on their own: a concept that is barely relevant must not be raised to 1
+        # because nothing else takes part.
+        powers = torch.where(named, 0, powers).pow(settings.sharpness)
+        return torch.where(named, 1.0, powers / powers.sum(1, keepdim=True).clamp_min(1.0)).float()
     # Scaling by the largest first keeps high powers away from underflow; the shares do not change.
     powers = (powers / powers.amax(1, keepdim=True).clamp_min(1e-30)).pow(settings.sharpness)
     weights = powers / powers.sum(1, keepdim=True).clamp_min(1e-30)
-    if settings.pinned:
-        weights = torch.where(named, 1.0, weights)
-    elif settings.floor:
+    if settings.floor:
         weights = raise_to_floor(weights, named, settings.floor)
     return weights.float()
 

@@ -17,6 +17,7 @@ Kind = Literal["subject", "motion", "style"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+WINDOWS_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 
 
 def check_name(name: str) -> str:
@@ -24,6 +25,10 @@ def check_name(name: str) -> str:
 
     Raises CCVDError otherwise.
     """
+    if name.split(".")[0] in WINDOWS_NAMES:
+        raise CCVDError(
+            f"The concept name {name!r} cannot be used: Windows keeps it for a device. Choose another name."
+        )
     if not NAME_PATTERN.fullmatch(name):
         raise CCVDError(
             f"The concept name {name!r} cannot be used: expected 1 to 64 of the characters a-z, 0-9, _ and -, starting "

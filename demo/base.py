@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,13 @@ from text import build_encoder, encode, tokenize, vocabulary_size
 from torch import Tensor, nn
 from train_base import TRANSFORMER
 
-from ccvd_core.backbones.base import EncodedText
-from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
+sys.path.append(str(Path(__file__).parent.parent))  # the scripts of this folder run without an installed pack
+
+from ccvd_core.backbones.attachment import Attachment  # noqa: E402
+from ccvd_core.backbones.base import EncodedText  # noqa: E402
+from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone  # noqa: E402
+from ccvd_core.concept_prompt import aggregate  # noqa: E402
+from ccvd_core.sampling import sample  # noqa: E402
 
 WEIGHTS = Path(__file__).parent / "weights"
 LATENT_SHAPE = (16, 3, 16, 16)
@@ -43,6 +50,19 @@ class DemoBase:
 
     def backbone(self) -> DiffusersWanBackbone:
         return DiffusersWanBackbone(self.transformer, self.encode_text)
+
+    @torch.no_grad()
+    def draw(
+        self, captions: Sequence[str], seeds: Sequence[int], steps: int = 20, cfg: float = 3.0, shift: float = 3.0
+    ) -> Tensor:
+        """Clips [n, frames, height, width, 3] in 0..1 of plain captions; a seed decides a clip's noise."""
+        backbone = self.backbone()
+        *prompts, negative = (aggregate(backbone, text, ()).prompt for text in (*captions, ""))
+        noise = torch.stack(
+            [torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        )
+        attachment = Attachment(backbone, [])
+        return self.to_clips(sample(backbone, attachment, prompts, negative, noise, steps, cfg, shift))
 
     @torch.no_grad()
     def to_latents(self, clips: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ through the model's VAE: the score of those is the ceiling of everything that th
 
 from __future__ import annotations
 
+import argparse
 import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import world
+from base import load_base
+from latents import to_tensor
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scorer import Score, Scorer
@@ -132,3 +135,30 @@ def wrap(text: str, width: int) -> str:
         return text
     cut = text.rfind(" ", 0, width)
     return f"{text[:cut]}\n{text[cut + 1 :]}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--captions", type=int, default=200, help="captions per split")
+    parser.add_argument("--cfg", type=float, default=3.0)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--shift", type=float, default=3.0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.csv")
+    parser.add_argument("--sheet", type=Path, help="also draw a contact sheet of the first clips here")
+    args = parser.parse_args()
+    base = load_base()
+
+    def sample_captions(captions: list[str], seeds: list[int]) -> Tensor:
+        return base.draw(captions, seeds, args.steps, args.cfg, args.shift)
+
+    def reconstruct(clips: NDArray[np.uint8]) -> Tensor:
+        return base.to_clips(base.to_latents(to_tensor(clips)))
+
+    write_csv(evaluate(sample_captions, reconstruct, args.captions), args.out)
+    if args.sheet:
+        captions = [*held_out_captions(9, 1), *held_out_captions(9, 2)]
+        contact_sheet(sample_captions(captions, list(range(len(captions)))), captions, args.sheet)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from full_sequence_vae import STOCK_SHAPE
 from safetensors.torch import save_file
 from text import ENCODER_CONFIG, TEXT_ROWS, TEXT_WIDTH, vocabulary_size
 from torch import Tensor
@@ -47,6 +48,13 @@ def main() -> None:
     sizes = {key: str(ENCODER_CONFIG[key]) for key in ("d_model", "d_kv", "d_ff", "num_layers", "num_heads")}
     sizes |= {"vocab_size": str(vocabulary_size(tokenizer.numpy().tobytes())), "min_length": str(TEXT_ROWS)}
     save_file({**half(encoder), "spiece_model": tokenizer}, WEIGHTS / "ccvd_demo_text_encoder.safetensors", sizes)
+    for part, settings, kind in (
+        ("transformer", TRANSFORMER_CONFIG, "WanTransformer3DModel"),
+        ("vae", STOCK_SHAPE, "AutoencoderKLWan"),
+    ):
+        folder = WEIGHTS / "diffusers" / part
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps({"_class_name": kind, **settings}, indent=2) + "\n")
     for path in sorted(WEIGHTS.glob("*.safetensors")):
         print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB (step {base['step']})")
 
