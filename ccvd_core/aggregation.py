@@ -66,8 +66,8 @@ def relevance_against_class(
 ) -> Float[Tensor, "layers concepts"]:
     """How much closer some row is to the concept than to its bare class words, 0..1.
 
-    max_i of (d(c_i, g_j) - d(c_i, h_j)) / (d(c_i, g_j) + d(c_i, h_j)) with d the distance of unit vectors and g the key of
-    the class words: 1 on the concept's own rows, 0 on a plain `dog`, near 0 on words far from both, so that `all`
+    max_i of (d(c_i, g_j) - d(c_i, h_j)) / (d(c_i, g_j) + d(c_i, h_j)) with d the distance of unit vectors and g the key
+    of the class words: 1 on the concept's own rows, 0 on a plain `dog`, near 0 on words far from both, so that `all`
     participants does not bleed into prompts that name only the class.
     """
     rows = F.normalize(contexts.float(), dim=-1)

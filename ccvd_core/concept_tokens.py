@@ -1,7 +1,8 @@
 """Layer-specific concept tokens (CCVD section "concept-specific attribute retention"; DESIGN 2.1).
 
 The paper learns the tokens before the text encoder, so a prompt costs one encoder pass per layer, and learning goes
-back through the encoder. Ours are added to its output: c^l[pos] = c[pos] + y^l. `place_tokens` is the only place that knows.
+back through the encoder. Ours are added to its output: c^l[pos] = c[pos] + y^l. Only `place_tokens`
+knows.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from .concept_tokens import PlacedTokens, layer_contexts, place_tokens
 from .errors import CCVDError, LearningError
 from .prompt import Prompt, mention_rows, parse_prompt
 from .retention import FORMS, RetentionForm, remember_all
+
+FORWARDS_PER_STEP = 4.0
+"""A training step in forward passes: forward, recomputation, and a backward pass of about two."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +223,17 @@ class ConceptLearner:
         rows = {self._name: [row for tokens in placed for row in tokens.rows]}
         return row_gates(len(lesson.context), rows, [self._name], self._settings.own_words_only).to(self._device)
 
+    @torch.no_grad()
+    def estimate_seconds(self) -> float:
+        """How long the remaining steps will take, from one forward pass of the largest example, which is run here."""
+        lesson = max(self._lessons, key=lambda lesson: lesson.latents.numel())
+        clean = lesson.latents.expand(self._settings.batch, *lesson.latents.shape)
+        t = torch.full((len(clean),), 0.5, device=self._device)
+        _, plain = self.preview_prompts(lesson.context)
+        began = time.perf_counter()
+        self.backbone.predict(clean, t, [plain] * len(clean)).sum().item()
+        return FORWARDS_PER_STEP * (time.perf_counter() - began) * (self._settings.steps - self.done)
+
     def step(self, attachment: Attachment) -> StepReport:
         """One optimizer step. `attachment` must be attached to the backbone."""
         settings = self._settings
@@ -231,7 +246,7 @@ class ConceptLearner:
         noisy, target = self.backbone.training_target(clean, noise, t.to(clean))
         attachment.set_adapters([self.live_adapters()])
         prompts = [self.prompt(lesson) for lesson in lessons]
-        with attachment.activate(prompts):
+        with attachment.activate(prompts, clean.device):
             prediction = self.backbone.predict(noisy, t.to(clean), prompts).float()
             if self._kind == "motion":
                 loss = motion_loss(prediction, target, settings.appearance_share)

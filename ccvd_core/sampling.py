@@ -39,7 +39,7 @@ def sample(
     for t, next_t in pairwise(times):
         on_step()
         batch = torch.cat([latents, latents]) if guided else latents
-        with attachment.activate(rows):
+        with attachment.activate(rows, batch.device):
             velocity = backbone.predict(batch, t.expand(len(batch)), rows).to(latents)
         if guided:
             positive, base = velocity.chunk(2)

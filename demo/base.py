@@ -19,11 +19,11 @@ from train_base import TRANSFORMER
 
 sys.path.append(str(Path(__file__).parent.parent))  # the scripts of this folder run without an installed pack
 
-from ccvd_core.backbones.attachment import Attachment  # noqa: E402
-from ccvd_core.backbones.base import EncodedText  # noqa: E402
-from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone  # noqa: E402
-from ccvd_core.concept_prompt import aggregate  # noqa: E402
-from ccvd_core.sampling import sample  # noqa: E402
+from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.backbones.base import EncodedText
+from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
+from ccvd_core.concept_prompt import aggregate
+from ccvd_core.sampling import sample
 
 WEIGHTS = Path(__file__).parent / "weights"
 LATENT_SHAPE = (16, 3, 16, 16)

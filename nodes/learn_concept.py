@@ -12,6 +12,9 @@ from ..ccvd_core.retention import FORMS
 from .lesson import LEARNED_HERE, Lesson
 from .types import LibraryType, open_library
 
+LISTS = ("images", "video", "captions")
+"""Inputs of which a list is meant: one item per picture or clip."""
+
 
 class LearnConcept(io.ComfyNode):
     @classmethod
@@ -158,7 +161,5 @@ class LearnConcept(io.ComfyNode):
 
     @classmethod
     def execute(cls, **lists: Any) -> io.NodeOutput:
-        inputs = {
-            key: values[0] if key not in ("images", "video") and values else values for key, values in lists.items()
-        }
+        inputs = {key: values[0] if key not in LISTS and values else values for key, values in lists.items()}
         return Lesson(cls, cls.hidden.unique_id, **inputs).run()

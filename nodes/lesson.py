@@ -21,7 +21,7 @@ from ..ccvd_core.concept import Concept, Kind, check_name
 from ..ccvd_core.concept_prompt import check_base
 from ..ccvd_core.errors import CCVDError, LibraryError, MediaError
 from ..ccvd_core.learning import ConceptLearner, Example, LearningSettings
-from ..ccvd_core.learning_plan import GIB, check_fits, learning_need, preset
+from ..ccvd_core.learning_plan import GIB, LearningNeed, check_fits, learning_need, preset
 from ..ccvd_core.media import check_media, picture_bytes, prepare_clip, prepare_pictures, training_size
 from ..ccvd_core.sampling import sample
 from .pictures import loss_picture
@@ -59,7 +59,7 @@ class Lesson:
         preview_every: int,
         images: Sequence[Tensor] = (),
         video: Sequence[Any] = (),
-        captions: str = "",
+        captions: Sequence[str] = (),
         after: LibrarySelection | None = None,
     ) -> None:
         self._node, self._node_id, self._preview_every = node, node_id, preview_every
@@ -71,10 +71,13 @@ class Lesson:
             raise CCVDError("Class words are missing: say what kind of thing it is, for example `dog`.")
         self._shelf_name, self._shelf = library, open_library(library)
         self._reader = PromptReader(clip)
-        self._backbone = ComfyWanBackbone(model.model.diffusion_model, self._reader)
+        self._backbone = self._backbone_of(model.model.diffusion_model)
         self._settings = self._chosen(steps, rank, learning_rate, retention, retention_form, seed)
         self._pixels = self._gather(list(images or ()), list(video or ()), megapixels_percent, frames)
         self._captions = self._spread(captions)
+
+    def _backbone_of(self, diffusion_model: torch.nn.Module) -> ComfyWanBackbone:
+        return ComfyWanBackbone(diffusion_model, self._reader, self._model.model.get_dtype_inference())
 
     def _chosen(self, steps: int, rank: int, lr: float, retention: float, form: Any, seed: int) -> LearningSettings:
         """The preset for this base with what the artist set."""
@@ -110,8 +113,12 @@ class Lesson:
             raise MediaError("There is nothing to learn from: connect pictures to `images` or clips to `video`.")
         return pixels
 
-    def _spread(self, captions: str) -> list[str]:
-        lines = [line.strip() for line in captions.splitlines() if line.strip()]
+    def _spread(self, captions: Sequence[str]) -> list[str]:
+        """One caption per picture or clip: lines of one text, or the items of a list (where an empty one stays empty)."""
+        if len(captions) > 1:
+            lines = [" ".join(item.split()) or f"<{self._name}>" for item in captions]
+        else:
+            lines = [line.strip() for line in "".join(captions).splitlines() if line.strip()]
         if lines and len(lines) != len(self._pixels):
             raise CCVDError(
                 f"There are {len(lines)} captions for {len(self._pixels)} pictures or clips: write one line for each, "
@@ -136,7 +143,7 @@ class Lesson:
             return self._already_there(job)
         self._shelf.check_can_add(self._name)
         earlier = self._earlier()
-        need = self._announce(latents)
+        need = self._check_memory(latents)
         checkpoint = Checkpoint(self._shelf.folder / ".progress" / f"{self._name}.safetensors", job)
         # Text contexts are made now, while the text encoder may have the memory.
         with torch.inference_mode(False):
@@ -152,9 +159,10 @@ class Lesson:
                 self._model.load_device,
             )
             self._negative = self._reader("").context.clone()
-        with training_mode(self._model) as diffusion_model:
+        with training_mode(self._model, need.total_bytes) as diffusion_model:
             # Loading may have replaced modules: look them up again.
-            learner.use_backbone(ComfyWanBackbone(diffusion_model, self._reader))
+            learner.use_backbone(self._backbone_of(diffusion_model))
+            summary = self._announce(learner, need)
             self._learn(learner, checkpoint)
             preview = self._preview(learner, Attachment(learner.backbone, [learner.live_adapters()]))
             concept = learner.concept(picture_bytes(preview))
@@ -165,7 +173,7 @@ class Lesson:
         picture = loss_picture(checkpoint.losses, f"<{self._name}>: loss")
         report = (
             f"Learned <{self._name}> ({self._kind}, {self._class_words!r}) in {learner.done} steps, "
-            f"{need}. Loss {mean(checkpoint.losses[:20]):.4f} -> {mean(checkpoint.losses[-20:]):.4f}.\n"
+            f"{summary}. Loss {mean(checkpoint.losses[:20]):.4f} -> {mean(checkpoint.losses[-20:]):.4f}.\n"
             f"Write <{self._name}> in a prompt of Aggregate Adapters to use it."
         )
         return io.NodeOutput(
@@ -197,26 +205,34 @@ class Lesson:
             LibrarySelection(self._shelf), picture, report, ui=ui.PreviewImage(picture, cls=self._node)
         )
 
-    def _announce(self, latents: Sequence[Tensor]) -> str:
-        """Say what learning will need before it starts; refuse when it cannot fit."""
-        largest = max(latents, key=Tensor.numel)
+    def _check_memory(self, latents: Sequence[Tensor]) -> LearningNeed:
+        """What learning needs beside the model; refuses when it cannot fit."""
         device = self._model.load_device
         need = learning_need(
             self._backbone,
             self._kind,
             self._settings.rank,
-            largest.shape,
+            max(latents, key=Tensor.numel).shape,
             self._settings.batch,
-            4 if memory.is_device_cpu(device) else 2,
+            self._backbone.dtype.itemsize,
         )
         memory.free_memory(need.total_bytes + self._model.model_size(), device)
-        free = memory.get_free_memory(device) - (self._model.model_size() - self._model.loaded_size())
-        check_fits(need, int(free))
+        free: Any = memory.get_free_memory(device)
+        check_fits(need, free)
+        if need.total_bytes + self._model.model_size() - self._model.loaded_size() > free:
+            logging.warning(
+                "CCVD: the model does not fit into the GPU beside learning: it is partly offloaded, and slower"
+            )
+        return need
+
+    def _announce(self, learner: ConceptLearner, need: LearningNeed) -> str:
+        """Say before the first step what is going to happen and how long it will take."""
+        seconds = learner.estimate_seconds()
         summary = (
             f"{need.parameters / 1e6:.2f} million parameters, {self._settings.steps} steps, about "
-            f"{need.total_bytes / GIB:.2f} GB beside the model"
+            f"{need.total_bytes / GIB:.2f} GB beside the model and {minutes(seconds)}"
         )
-        logging.info("CCVD: learning <%s>: %s (%.1f GB free)", self._name, summary, free / GIB)
+        logging.info("CCVD: learning <%s>: %s", self._name, summary)
         self._say(f"Learning <{self._name}>: {summary}")
         return summary
 
@@ -272,7 +288,7 @@ class Lesson:
         with torch.inference_mode():  # as every stock node decodes; the VAE's weights may be inference tensors
             frames = self._vae.decode(self._model.model.process_latent_out(latents).float())
         # The VAE may have pushed the model out of the GPU.
-        memory.load_models_gpu([self._model], force_full_load=True)
+        memory.load_models_gpu([self._model])
         return frames.flatten(0, -4)[-1].float().clamp(0, 1).cpu()
 
     def _show(self, bar: comfy.utils.ProgressBar, step: int, frame: Tensor) -> None:

@@ -51,7 +51,7 @@ class ConceptRuntime:
         self._prompts: dict[Any, PromptState] = {}
 
     def inject(self, patcher: ModelPatcher) -> None:
-        backbone = ComfyWanBackbone(patcher.model.diffusion_model, no_text)
+        backbone = ComfyWanBackbone(patcher.model.diffusion_model, no_text, patcher.model.get_dtype_inference())
         self._attachment = Attachment(backbone, [concept.adapters for concept in self.concepts])
         self._attachment.attach()
 
@@ -77,7 +77,7 @@ class ConceptRuntime:
             return executor(x, *args, **kwargs)
         rows = x.shape[0] // len(uuids)
         prompts = [None if state is None else state.over(self._names) for state in states for _ in range(rows)]
-        with self._attachment.activate(prompts):
+        with self._attachment.activate(prompts, x.device):
             return executor(x, *args, **kwargs)
 
 

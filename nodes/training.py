@@ -26,15 +26,15 @@ CHECKPOINT_SECONDS = 20.0
 
 
 @contextmanager
-def training_mode(model: ModelPatcher) -> Iterator[Any]:
-    """Load MODEL for training and give its diffusion model; whatever happens, leave ComfyUI as it was.
+def training_mode(model: ModelPatcher, needed_bytes: int) -> Iterator[Any]:
+    """Load MODEL for training beside `needed_bytes` and give its diffusion model; always leave ComfyUI as it was.
 
     The executor runs nodes in inference mode, where nothing can be differentiated: the mode is left, and weights that
     were loaded in it are replaced by equal copies, one at a time.
     """
     was_training = memory.in_training
     with torch.inference_mode(False), torch.enable_grad():
-        memory.load_models_gpu([model], force_full_load=True)
+        memory.load_models_gpu([model], memory_required=needed_bytes)
         inner = model.model.diffusion_model
         leave_inference_mode(inner)
         memory.in_training = True

@@ -72,9 +72,9 @@ class Attachment:
         self.detach()
 
     @contextmanager
-    def activate(self, prompts: Sequence[ConceptPrompt | None]) -> Iterator[None]:
-        """Let the prompts (one per batch row, None = plain) act on the model calls inside."""
-        self._activate(prompts)
+    def activate(self, prompts: Sequence[ConceptPrompt | None], device: torch.device) -> Iterator[None]:
+        """Let the prompts (one per batch row, None = plain) act on the model calls inside, which run on `device`."""
+        self._activate(prompts, device)
         try:
             yield
         finally:
@@ -83,7 +83,7 @@ class Attachment:
     def deactivate(self) -> None:
         self._weights = self._gates = self._rows = self._projected = None
 
-    def _activate(self, prompts: Sequence[ConceptPrompt | None]) -> None:
+    def _activate(self, prompts: Sequence[ConceptPrompt | None], device: torch.device) -> None:
         taking_part = [prompt for prompt in prompts if prompt is not None and not prompt.is_plain]
         if not taking_part:
             self.deactivate()
@@ -92,13 +92,13 @@ class Attachment:
         self._text_rows = example.context.shape[0]
         self._weights = torch.stack(
             [torch.zeros_like(example.weights) if prompt is None else prompt.weights for prompt in prompts]
-        )
+        ).to(device)
         self._gates = torch.stack(
             [torch.zeros_like(example.gates) if prompt is None else prompt.gates for prompt in prompts]
-        )
-        self._place(prompts)
+        ).to(device)
+        self._place(prompts, device)
 
-    def _place(self, prompts: Sequence[ConceptPrompt | None]) -> None:
+    def _place(self, prompts: Sequence[ConceptPrompt | None], device: torch.device) -> None:
         """Project the context rows that differ between layers: c^l[pos] = c[pos] + y^l (DESIGN 2.1)."""
         batch_index: list[int] = []
         row_index: list[int] = []
@@ -112,9 +112,8 @@ class Attachment:
         if not batch_index:
             self._rows = self._projected = None
             return
-        rows = torch.cat(changed, 1)
+        rows = torch.cat(changed, 1).to(device, self._backbone.dtype)
         self._projected = self._backbone.project_text(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
-        device = rows.device
         self._rows = (torch.tensor(batch_index, device=device), torch.tensor(row_index, device=device))
 
     def _linear_hook(self, site: LinearSite) -> Any:
@@ -123,9 +122,9 @@ class Attachment:
                 return output
             x = args[0]
             bank = self._banks[site.id] = self._banks[site.id].to(x.device, x.dtype)
-            weight = self._weights[:, site.layer, None].to(x.device)
+            weight = self._weights[:, site.layer, None]
             if site.acts_on == "text":
-                weight = weight * self._gates.to(x.device)
+                weight = weight * self._gates
             return output + low_rank_delta(x, bank, weight)
 
         return add_delta

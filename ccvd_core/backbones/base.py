@@ -80,6 +80,8 @@ class Backbone(ABC):
 
     layers: int
     text_width: int
+    dtype: torch.dtype
+    """What the model computes in."""
     sites: tuple[LinearSite, ...]
     fingerprint: BaseFingerprint
 

@@ -23,7 +23,12 @@ class ComfyWanBackbone(Backbone):
     Raises CCVDError for a model that is not Wan.
     """
 
-    def __init__(self, diffusion_model: nn.Module, encode_text: Callable[[str], EncodedText]) -> None:
+    def __init__(
+        self,
+        diffusion_model: nn.Module,
+        encode_text: Callable[[str], EncodedText],
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         if not hasattr(diffusion_model, "blocks") or not hasattr(diffusion_model, "text_embedding"):
             raise CCVDError(
                 f"CCVD needs a Wan 2.1 or 2.2 text-to-video model; got a {type(diffusion_model).__name__}. "
@@ -31,6 +36,7 @@ class ComfyWanBackbone(Backbone):
             )
         self._model: Any = diffusion_model
         self._encode_text = encode_text
+        self.dtype = dtype
         self._checkpointing = False
         self.layers = len(self._model.blocks)
         self.text_width = self._model.text_dim
@@ -66,8 +72,9 @@ class ComfyWanBackbone(Backbone):
         t: Float[Tensor, " batch"],
         prompts: Sequence[ConceptPrompt],
     ) -> Float[Tensor, "batch channels frames height width"]:
-        context = torch.stack([prompt.context for prompt in prompts]).to(latents)
-        return self._model(latents, t * 1000, context=context, transformer_options=self._options())
+        context = torch.stack([prompt.context for prompt in prompts]).to(latents.device, self.dtype)
+        options = self._options()
+        return self._model(latents.to(self.dtype), t.float() * 1000, context=context, transformer_options=options)
 
     def training_target(self, clean: Tensor, noise: Tensor, t: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
         return flow_matching_pair(clean, noise, t)

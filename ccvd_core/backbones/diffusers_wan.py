@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -33,6 +34,7 @@ class DiffusersWanBackbone(Backbone):
     def __init__(self, transformer: nn.Module, encode_text: Callable[[str], EncodedText]) -> None:
         self._transformer = transformer
         self._encode_text = encode_text
+        self.dtype: torch.dtype = transformer.dtype  # type: ignore[assignment]
         self.attachment: Attachment | None = None
         self.layers = len(transformer.blocks)  # type: ignore[arg-type]
         self.text_width = transformer.config.text_dim  # type: ignore[union-attr]
@@ -73,10 +75,8 @@ class DiffusersWanBackbone(Backbone):
         t: Float[Tensor, " batch"],
         prompts: Sequence[ConceptPrompt],
     ) -> Float[Tensor, "batch channels frames height width"]:
-        import torch
-
-        context = torch.stack([prompt.context for prompt in prompts]).to(latents)
-        return self._transformer(latents, t * 1000, context, return_dict=False)[0]
+        context = torch.stack([prompt.context for prompt in prompts]).to(latents.device, self.dtype)
+        return self._transformer(latents.to(self.dtype), t.float() * 1000, context, return_dict=False)[0]
 
     def training_target(self, clean: Tensor, noise: Tensor, t: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
         return flow_matching_pair(clean, noise, t)

@@ -12,6 +12,7 @@ from ccvd_core.backbones.base import Backbone, ConceptPrompt
 from ccvd_core.concept import LowRank
 from ccvd_core.learning import ConceptLearner, Example, LearningSettings
 
+CPU = torch.device("cpu")
 MakePrompt = Callable[..., ConceptPrompt]
 
 
@@ -50,7 +51,7 @@ def test_same_prediction_with_concepts(backbones: dict[str, Backbone], case, mak
     results = []
     for backbone in backbones.values():
         adapters = [random_adapters(backbone, 1, "subject"), random_adapters(backbone, 2, "motion")]
-        with torch.no_grad(), Attachment(backbone, adapters) as attachment, attachment.activate(prompts):
+        with torch.no_grad(), Attachment(backbone, adapters) as attachment, attachment.activate(prompts, CPU):
             results.append(backbone.predict(case.latents, case.t, prompts))
     torch.testing.assert_close(results[0], results[1], atol=5e-5, rtol=1e-4)
 
@@ -64,7 +65,7 @@ def test_adapters_change_the_prediction_and_detaching_restores_it_bit_for_bit(
         before = backbone.predict(case.latents, case.t, [plain, plain])
         with Attachment(backbone, [random_adapters(backbone, 3)]) as attachment:
             untouched = backbone.predict(case.latents, case.t, [plain, plain])
-            with attachment.activate([named, None]):
+            with attachment.activate([named, None], CPU):
                 mixed = backbone.predict(case.latents, case.t, [named, plain])
         after = backbone.predict(case.latents, case.t, [plain, plain])
     assert torch.equal(before, untouched) and torch.equal(before, after)
@@ -92,7 +93,7 @@ def test_adapters_equal_merging_them_into_the_weights(backbone: Backbone, case, 
     adapters = {key: value for key, value in random_adapters(backbone, 4).items() if key in chosen}
     prompt = make_prompt("a dog runs", (0.6,), rows=())
     with torch.no_grad():
-        with Attachment(backbone, [adapters]) as attachment, attachment.activate([prompt, prompt]):
+        with Attachment(backbone, [adapters]) as attachment, attachment.activate([prompt, prompt], CPU):
             attached = backbone.predict(case.latents, case.t, [prompt, prompt])
         originals = {key: site.module.weight.clone() for key, site in chosen.items()}
         try:
