@@ -114,7 +114,7 @@ class Lesson:
         return pixels
 
     def _spread(self, captions: Sequence[str]) -> list[str]:
-        """One caption per picture or clip: lines of one text, or the items of a list (where an empty one stays empty)."""
+        """One caption per picture or clip: the lines of one text, or the items of a list (empty ones count)."""
         if len(captions) > 1:
             lines = [" ".join(item.split()) or f"<{self._name}>" for item in captions]
         else:
