@@ -15,6 +15,7 @@ import os
 import re
 import secrets
 import struct
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -44,6 +45,9 @@ ADAPTER_TYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000
 """The safetensors format's own limit for names, shapes and metadata."""
+
+MAX_ORDER = 10**9
+"""More than anyone learns: a file that says more must not keep the next concept from getting a number."""
 
 NOT_A_CONCEPT = "Use a file that Learn Concept wrote."
 DAMAGED = "Copy it again from where it came from, or delete it and learn the concept again."
@@ -128,7 +132,8 @@ class _FileHeader:
         architecture, signature = value.get("architecture"), value.get("signature")
         if not isinstance(architecture, str) or not isinstance(signature, list):
             raise damaged(self.path, "its base model's fingerprint is incomplete")
-        if not all(type(number) in (int, float) and math.isfinite(number) for number in signature):
+        # JSON has whole numbers beyond any float, which math.isfinite does not take.
+        if not all(type(number) in (int, float) and abs(number) <= sys.float_info.max for number in signature):
             raise damaged(self.path, "its base model's fingerprint has values that are not numbers")
         return BaseFingerprint(architecture, tuple(float(number) for number in signature))
 
@@ -230,6 +235,7 @@ def read_header(path: Path) -> ConceptHeader:
 
 def encode_concept(concept: Concept, path: Path) -> bytes:
     """The file's bytes; `path` is for messages. Raises ConceptFileError for what could not be read back."""
+    check_readable(concept, path)
     tensors = adapter_tensors(concept, path)
     metadata = concept_metadata(concept, path)
     metadata["digest"] = digest(metadata, tensors)
@@ -246,6 +252,22 @@ def encode_concept(concept: Concept, path: Path) -> bytes:
             f"the file format holds {MAX_HEADER_BYTES}. Use fewer class words."
         )
     return len(header).to_bytes(LENGTH_BYTES, "little") + header + body[end:]
+
+
+def check_readable(concept: Concept, path: Path) -> None:
+    """Raise ConceptFileError for an order or class words that a reader would refuse."""
+    if not 0 <= concept.order <= MAX_ORDER:
+        raise ConceptFileError(
+            f"Concept {concept.name!r} cannot be saved to {path}: its learning order must be 0 to {MAX_ORDER}; got "
+            f"{concept.order}. Use a library without a concept of such an order."
+        )
+    try:
+        concept.class_words.encode()
+    except UnicodeEncodeError:
+        raise ConceptFileError(
+            f"Concept {concept.name!r} cannot be saved to {path}: its class words have half a character in them: "
+            f"{concept.class_words!a}. Write them again."
+        ) from None
 
 
 def adapter_tensors(concept: Concept, path: Path) -> dict[str, Tensor]:
@@ -467,8 +489,8 @@ def describe(header: _FileHeader) -> ConceptHeader:
 
 def check_words(path: Path, about: ConceptHeader) -> None:
     """Name, kind, class words and order by the same rules as a concept's own, without its tensors."""
-    if about.order < 0:
-        raise damaged(path, f"its learning order must be 0 or more; got {about.order}")
+    if not 0 <= about.order <= MAX_ORDER:
+        raise damaged(path, f"its learning order must be 0 to {MAX_ORDER}; got {shorten(str(about.order))}")
     none = torch.zeros(1, 1)
     try:
         Concept(about.name, about.kind, about.class_words, {}, none.unsqueeze(0), none, none, about.base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import pickle
@@ -177,6 +178,42 @@ def test_the_header_is_read_without_the_tensors(path: Path, monkeypatch: pytest.
     assert read_header(path).name == "rex"
 
 
+def test_only_the_headers_bytes_are_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    class Counted(io.BufferedReader):
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(size)
+            read.append(len(data))
+            return data
+
+    adapters = {SITES[0]: LowRank(torch.ones(64, 3000), torch.ones(3000, 64))}
+    save_concept(learned(adapters=adapters), path)
+    monkeypatch.setattr("builtins.open", lambda path, mode: Counted(io.FileIO(path, mode)))
+    about = read_header(path)
+    monkeypatch.undo()
+    assert about.parameters == 2 * 64 * 3000
+    assert sum(read) == 8 + int.from_bytes(path.read_bytes()[:8], "little")
+
+
+def test_what_is_loaded_in_inference_mode_can_meet_autograd(path: Path) -> None:
+    """ComfyUI runs nodes in inference mode; retention multiplies stored adapters with learned ones."""
+    with torch.inference_mode():
+        concept = load_concept(path)
+    for adapter in concept.adapters.values():
+        learning = torch.ones_like(adapter.b, requires_grad=True)
+        ((learning * adapter.b).sum() * adapter.a.sum()).backward()
+        torch.testing.assert_close(learning.grad, adapter.b * adapter.a.sum())
+    learning = torch.ones(5, requires_grad=True)
+    (concept.tokens * concept.keys[:, None] * concept.class_keys[:, None] * learning).sum().backward()
+
+
+def test_a_concept_made_in_inference_mode_is_saved(path: Path) -> None:
+    with torch.inference_mode():
+        save_concept(learned(seed=1), path)
+    assert_same(load_concept(path), learned(seed=1))
+
+
 def test_a_concept_without_adapters_and_preview(tmp_path: Path) -> None:
     concept = learned(adapters={}, preview=None, order=0)
     save_concept(concept, tmp_path / "bare.safetensors")
@@ -268,6 +305,43 @@ def test_a_pickle_is_never_unpickled(tmp_path: Path) -> None:
     assert not (tmp_path / "exploded").exists()
 
 
+def pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"diffusion_model.blocks.0.q": [1.0]}))
+
+
+def foreign_lora(path: Path) -> None:
+    safetensors.torch.save_file({A: torch.ones(4, 6), B: torch.ones(7, 4)}, path, {"ss_network_dim": "4"})
+
+
+def without_class_words(path: Path) -> None:
+    rewrite(path, lambda header: header["__metadata__"].pop("ccvd.class_words"))
+
+
+@pytest.mark.parametrize("read", [load_concept, read_header])
+@pytest.mark.parametrize(
+    ("spoil", "advice"),
+    [
+        (lambda path: path.write_text("Dear diary,\n" * 100, encoding="utf-8"), "Copy it again"),
+        (lambda path: path.write_bytes(b""), "Copy it again"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "Copy it again"),
+        (pickled, "Copy it again"),
+        (foreign_lora, "Load LoRA node. Use a file that Learn Concept wrote"),
+        (without_class_words, "Copy it again"),
+        (lambda path: rewrite(path, lambda header: header["__metadata__"].update({"ccvd.version": "9"})), "Update"),
+        (lambda path: path.unlink(), "Check the folder"),
+    ],
+    ids=["text", "empty", "cut off", "pickle", "foreign", "metadata missing", "newer", "gone"],
+)
+def test_every_message_names_the_file_and_says_what_to_do(
+    path: Path, spoil: Callable[[Path], object], advice: str, read: Callable[[Path], object]
+) -> None:
+    spoil(path)
+    with pytest.raises(ConceptFileError) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    assert advice in str(caught.value)
+
+
 def test_a_newer_format_says_to_update(path: Path) -> None:
     rewrite(path, lambda header: header["__metadata__"].update({"ccvd.version": "2"}))
     for read in (load_concept, read_header):
@@ -281,7 +355,8 @@ METADATA = {
     "bad kind": ({"kind": "place"}, "kind"),
     "no class words": ({"class_words": " "}, "class words"),
     "no order": ({"order": "first"}, "ccvd.order"),
-    "order below 0": ({"order": "-1"}, "0 or more"),
+    "order below 0": ({"order": "-1"}, "0 to 1000000000; got '-1'"),
+    "order of 300 digits": ({"order": "9" * 300}, "0 to 1000000000; got '999"),
     "true is no order": ({"order": "true"}, "ccvd.order"),
     "wrong rank": ({"rank": "7"}, "rank 7.*rank 4"),
     "version": ({"version": "one"}, "format version is not a number"),
@@ -289,6 +364,8 @@ METADATA = {
     "deep settings": ({"settings": "[" * 100_000}, "ccvd.settings"),
     "fingerprint": ({"base": '{"architecture": "x"}'}, "fingerprint"),
     "fingerprint of texts": ({"base": '{"architecture": "x", "signature": ["1"]}'}, "fingerprint"),
+    "fingerprint beyond floats": ({"base": f'{{"architecture": "x", "signature": [1{"0" * 400}]}}'}, "not numbers"),
+    "fingerprint not finite": ({"base": '{"architecture": "x", "signature": [NaN, -Infinity]}'}, "not numbers"),
     "preview": ({"preview": "&&&"}, "base64"),
     "tokens": ({"tokens": "AAAA"}, "expected 120 bytes.*got 3"),
     "token axes": ({"tokens.shape": "[30]"}, "expected 3 sizes"),
@@ -392,6 +469,9 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         ({"tokens": torch.full((2, 3, 5), float("nan"))}, "tokens has values"),
         ({"tokens": torch.full((2, 3, 5), 1e300, dtype=torch.float64)}, "tokens has values"),
         ({"tokens": torch.zeros(2, 0, 5)}, "tokens are empty"),
+        ({"order": -1}, "order must be 0 to"),
+        ({"order": 10**9 + 1}, "order must be 0 to"),
+        ({"class_words": "dog \ud83d"}, "half a character"),
         ({"settings": {"when": object()}}, "plain finite"),
         ({"settings": {"lr": float("nan")}}, "plain finite"),
     ],
@@ -414,6 +494,7 @@ def test_a_header_beyond_the_formats_limit_is_not_written(path: Path, monkeypatc
     ("call", "number", "message"),
     [
         ("os.replace", errno.EACCES, "access was denied"),
+        ("os.replace", errno.ENOSPC, "disk is full"),
         ("os.fsync", errno.ENOSPC, "disk is full"),
         ("os.fsync", errno.EIO, "Check the disk"),
     ],

@@ -158,6 +158,35 @@ def test_broken_files_are_listed_and_the_rest_works(library: ConceptLibrary) -> 
     assert len(library.problems()) == 1
 
 
+@pytest.mark.parametrize(
+    ("written", "crafted"),
+    [(b'"ccvd.order":"1"', b'"ccvd.order":"%s"' % (b"9" * 300)), (b"[1.0]", b"[1%s]" % (b"0" * 400))],
+    ids=["order", "fingerprint"],
+)
+def test_a_number_too_large_in_one_file_stops_nothing(library: ConceptLibrary, written: bytes, crafted: bytes) -> None:
+    library.add(learned("bad"))
+    path = library.folder / "bad.safetensors"
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    assert written in data[8:end]
+    header = data[8:end].replace(written, crafted)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
+    assert library.add(learned("good")).order == 1
+    assert library.names() == ["good"]
+    assert "bad.safetensors" in library.problems()[0]
+
+
+def test_adding_and_loading_in_inference_mode(library: ConceptLibrary) -> None:
+    """As ComfyUI runs nodes; learning the next concept then needs the stored adapters in autograd."""
+    with torch.inference_mode():
+        library.add(learned("rex"))
+        stored = library.load("rex").adapters["blocks.0.q"]
+    learning = torch.ones(4, 2, requires_grad=True)
+    (learning.T @ stored.b).square().sum().backward()
+    assert learning.grad is not None
+    assert learning.grad.abs().sum() > 0
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need special rights on Windows")
 def test_links_count_and_broken_ones_are_listed(library: ConceptLibrary, tmp_path: Path) -> None:
     save_concept(learned("far"), tmp_path / "far.safetensors")

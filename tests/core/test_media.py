@@ -181,6 +181,8 @@ def test_no_frames_at_all(count: int) -> None:
 def test_an_empty_clip_and_an_empty_batch() -> None:
     with pytest.raises(MediaError, match="no frames"):
         prepare_clip(torch.zeros(0, 4, 4, 3), (4, 4), 5)
+    with pytest.raises(MediaError, match=r"no frames.*\[4, 4, 3\]"):
+        prepare_clip.__wrapped__(noise(4, 4, 3), (4, 4), 5)  # a picture, unchecked as outside the tests
     for nothing in ([], torch.zeros(0, 4, 4, 3)):
         with pytest.raises(MediaError, match="no pictures"):
             prepare_pictures(nothing, (4, 4))
@@ -234,6 +236,8 @@ def test_training_sizes_that_cannot_be() -> None:
         training_size(0, 100, area=10_000)
     with pytest.raises(MediaError, match="at least 16 x 16 = 256 pixels; got 255"):
         training_size(100, 100, area=255)
+    with pytest.raises(MediaError, match="too small"):
+        training_size(100, 100, area=255, multiple=0)
 
 
 # Checks
