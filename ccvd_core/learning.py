@@ -265,8 +265,9 @@ class ConceptLearner:
         norm = nn.utils.clip_grad_norm_(parameters, 1.0)
         if not (torch.isfinite(total) and torch.isfinite(norm)):
             self._optimizer.zero_grad()
+            became = "too steep to follow" if torch.isfinite(total) else total.item()
             raise LearningError(
-                f"The loss became {total.item()} at step {self.done + 1}. The concept up to step {self.done} is kept. "
+                f"The loss became {became} at step {self.done + 1}. The concept up to step {self.done} is kept. "
                 "Lower the learning rate (a third of it is a good next try), or look for damaged pictures."
             )
         warm = min(1.0, (self.done + 1) / max(1, min(20, self._settings.steps // 10)))

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..ccvd_core.concept import KINDS
 from ..ccvd_core.retention import FORMS
-from .lesson import LEARNED_HERE, Lesson
+from .lesson import LEARNED_HERE, Lesson, written_name
 from .types import LibraryType, open_library
 
 LISTS = ("images", "video", "captions")
@@ -153,8 +153,9 @@ class LearnConcept(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, library: Any, name: Any, **_: Any) -> str:
-        # Before execution the values may come singly or as lists.
-        shelf_name, concept = (value[0] if isinstance(value, list) else value for value in (library, name))
+        # Before execution the values may come singly or in sequences; a linked one is not known yet, and None.
+        shelf_name, text = (value if isinstance(value, str) else value[0] for value in (library, name))
+        concept = written_name(text or "")
         if (shelf_name, concept) in LEARNED_HERE and concept not in open_library(shelf_name).names():
             return f"gone {time.time()}"
         return ""

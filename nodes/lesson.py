@@ -34,6 +34,11 @@ LEARNED_HERE: set[tuple[str, str]] = set()
 """(library, name) learned by this process: if such a file is gone, a cached result must not hide it."""
 
 
+def written_name(text: str) -> str:
+    """A name as artists write it, with or without its angle brackets."""
+    return text.strip().removeprefix("<").removesuffix(">").lower()
+
+
 class Lesson:
     """One execution of Learn Concept."""
 
@@ -64,7 +69,7 @@ class Lesson:
     ) -> None:
         self._node, self._node_id, self._preview_every = node, node_id, preview_every
         self._model, self._vae = model.clone(), vae
-        self._name = check_name(name.strip().removeprefix("<").removesuffix(">").lower())
+        self._name = check_name(written_name(name))
         self._kind: Kind = kind
         self._class_words = " ".join(class_words.split())
         if not self._class_words:
@@ -87,7 +92,7 @@ class Lesson:
             steps=steps or usual.steps,
             rank=rank or usual.rank,
             lr=lr or usual.lr,
-            token_lr=usual.token_lr * (lr / usual.lr if lr else 1.0),
+            token_lr=min(1.0, usual.token_lr * (lr / usual.lr if lr else 1.0)),
             retention=retention,
             retention_form=form,
             seed=seed,

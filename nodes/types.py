@@ -10,6 +10,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..ccvd_core.concept import check_name
+from ..ccvd_core.errors import CCVDError
 from ..ccvd_core.library import ConceptLibrary
 
 LibraryType = io.Custom("CCVD_LIBRARY")
@@ -36,4 +37,11 @@ def register_model_folder() -> None:
 
 def open_library(name: str) -> ConceptLibrary:
     """The library of this name. Raises CCVDError for a name that could leave the folder."""
-    return ConceptLibrary(Path(folder_paths.get_folder_paths(MODEL_FOLDER)[0]) / check_name(name.strip().lower()))
+    try:
+        folder = check_name(name.strip().lower())
+    except CCVDError:
+        raise CCVDError(
+            f"The library name {name!r} cannot be used: it becomes a folder in models/ccvd, so it takes 1 to 64 of the "
+            "characters a-z, 0-9, _ and -, starting with a letter or digit."
+        ) from None
+    return ConceptLibrary(Path(folder_paths.get_folder_paths(MODEL_FOLDER)[0]) / folder)
