@@ -33,8 +33,8 @@ PACK = "ccvd"
 
 Graph = dict[str, dict[str, Any]]
 """ComfyUI's API format: node id -> {"class_type": ..., "inputs": {...}}."""
-TEXT_MESSAGE = 3
-"""`BinaryEventTypes.TEXT` of ComfyUI's protocol."""
+PREVIEW_MESSAGE, TEXT_MESSAGE = 1, 3
+"""`BinaryEventTypes.PREVIEW_IMAGE` and `.TEXT` of ComfyUI's protocol."""
 
 OnEvent = Callable[[str, dict[str, Any]], None]
 """Receives every websocket event: its type and its data."""
@@ -255,7 +255,10 @@ class ComfyServer:
 
 
 def read_event(message: aiohttp.WSMessage) -> tuple[str, dict[str, Any]] | None:
-    """Type and data of a websocket message; a node's progress text becomes ("progress_text", {"node", "text"})."""
+    """Type and data of a websocket message.
+
+    A node's progress text becomes ("progress_text", {"node", "text"}), its preview ("preview", {"picture": bytes}).
+    """
     if message.type is aiohttp.WSMsgType.TEXT:
         event = json.loads(message.data)
         return event["type"], event["data"]
@@ -263,7 +266,9 @@ def read_event(message: aiohttp.WSMessage) -> tuple[str, dict[str, Any]] | None:
         length = int.from_bytes(message.data[4:8])
         node, text = message.data[8 : 8 + length], message.data[8 + length :]
         return "progress_text", {"node": node.decode(), "text": text.decode("utf-8", errors="replace")}
-    return None  # a preview picture
+    if message.type is aiohttp.WSMsgType.BINARY and int.from_bytes(message.data[:4]) == PREVIEW_MESSAGE:
+        return "preview", {"picture": message.data[8:]}
+    return None
 
 
 def is_end(kind: str, data: dict[str, Any]) -> bool:

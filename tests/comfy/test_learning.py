@@ -1,0 +1,288 @@
+"""Learn Concept in the real ComfyUI: what it makes, what it shows meanwhile, and how it stops and goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import safetensors
+import torch
+from PIL import Image
+
+from .graphs import Graph, Node, Run, concept_file, files_below, put_clip, put_pictures, run
+
+if TYPE_CHECKING:
+    from comfy_server import ComfyServer
+
+SIZES = [(64, 64), (96, 64), (48, 80)]
+"""Different sizes and aspects, so that no two pictures fit into one batch."""
+CAPTIONS = ["a <rex> on green grass", "a <rex>", "a <rex> moving right"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pictures(server: ComfyServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with the pictures of `SIZES`, as LoadImageDataSetFromFolder knows it."""
+    put_pictures(server, tmp_path_factory.mktemp("pictures"), "learn", SIZES)
+    put_pictures(server, tmp_path_factory.mktemp("large"), "large", [(128, 128)] * 2)
+    return "learn"
+
+
+def learning(folder: str = "learn", **changes: Any) -> tuple[Graph, Node]:
+    """A graph that learns from a folder of pictures."""
+    graph = Graph()
+    images = graph.add("LoadImageDataSetFromFolder", folder=folder)
+    return graph, graph.learn(**{"images": images.out(), **changes})
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safetensors.safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+def progress_file(server: ComfyServer, library: str, name: str = "rex") -> Path:
+    return concept_file(server, f"{library}/.progress", name)
+
+
+def test_learning_shows_how_far_it_is_and_leaves_a_concept(server: ComfyServer) -> None:
+    graph, learn = learning(library="shown", captions="\n".join(CAPTIONS), preview_every=2)
+    report = graph.show(learn.out(2))
+    loss = graph.add("PreviewImage", images=learn.out(1))
+    done = run(server, graph)
+    assert done.steps(learn)[-1] == 6 and sorted(done.steps(learn)) == done.steps(learn)
+    texts = done.texts(learn)
+    assert re.search(r"Learning <rex>: [\d.]+ million parameters, 6 steps, about [\d.]+ GB .* and \d+ s", texts[0])
+    assert any(re.fullmatch(r"step 1/6 {2}loss \d+\.\d{4} {2}\d+ s left", text) for text in texts)
+    assert any(re.fullmatch(r"step 5/6 {2}loss \d+\.\d{4} {2}\d+ s left", text) for text in texts)
+    assert len(done.previews()) == 2, "after steps 2 and 4; step 6 is the last"
+    for data in done.previews():
+        width, height = Image.open(io.BytesIO(data)).size
+        assert min(width, height) >= 40
+    assert re.search(r"Learned <rex> \(subject, 'dog'\) in 6 steps.*Loss \d\S* -> \d", done.text(report), re.DOTALL)
+    for shown in (done.pictures(server, loss), done.pictures(server, learn)):
+        assert Image.open(shown[0]).size == (640, 360)
+    about = metadata(concept_file(server, "shown", "rex"))
+    assert (about["ccvd.name"], about["ccvd.kind"], about["ccvd.class_words"]) == ("rex", "subject", "dog")
+    assert about["ccvd.order"] == "1" and json.loads(about["ccvd.settings"])["steps_done"] == 6
+    assert files_below(concept_file(server, "shown", "rex").parent).keys() == {"rex.safetensors"}
+
+
+def test_the_same_inputs_give_the_same_file(server: ComfyServer) -> None:
+    for library in ("same_1", "same_2"):
+        run(server, learning(library=library)[0])
+    first, second = (concept_file(server, library, "rex").read_bytes() for library in ("same_1", "same_2"))
+    assert first == second
+    run(server, learning(library="same_3", seed=1)[0])
+    assert concept_file(server, "same_3", "rex").read_bytes() != first
+
+
+def test_a_model_that_carries_concepts_is_learned_on_like_the_bare_one(server: ComfyServer) -> None:
+    """Hooks of a sampled MODEL must not act on learning, nor what learning leaves behind on the next sampling."""
+    run(server, learning(library="bare_1")[0])
+    graph = Graph()
+    used = graph.aggregate(graph.library("bare_1"), "a <rex> on green grass")
+    saved = graph.save(graph.sample(used.out(0), used.out(1)))
+    before = run(server, graph).latent(server, saved)
+    graph, _ = learning(library="bare_2")
+    run(server, graph)
+    first, second = (concept_file(server, library, "rex").read_bytes() for library in ("bare_1", "bare_2"))
+    assert first == second
+    graph = Graph()
+    used = graph.aggregate(graph.library("bare_2"), "a <rex> on green grass")
+    saved = graph.save(graph.sample(used.out(0), used.out(1)))
+    assert torch.equal(run(server, graph).latent(server, saved), before)
+
+
+def test_learning_leaves_the_model_bit_for_bit_as_it_was(server: ComfyServer) -> None:
+    def sampled(repeated: int) -> tuple[Graph, Node, Node]:
+        # Repeating the latent changes nothing but what ComfyUI knows the result by: KSampler has to run again.
+        graph = Graph()
+        latent = graph.empty_latent()
+        for _ in range(repeated):
+            latent = graph.add("RepeatLatentBatch", samples=latent.out(), amount=1)
+        sampler = graph.sample(graph.model, graph.encode("a dog on green grass").out(), latent_image=latent.out())
+        return graph, sampler, graph.save(sampler)
+
+    graph, _, saved = sampled(0)
+    before = run(server, graph).latent(server, saved)
+    run(server, learning(library="stock", preview_every=2)[0])
+    graph, sampler, saved = sampled(1)
+    after = run(server, graph)
+    assert graph.base.id in after.cached() and sampler.id not in after.cached()
+    assert torch.equal(after.latent(server, saved), before)
+
+
+def test_nothing_is_trained_twice(server: ComfyServer) -> None:
+    graph, learn = learning(library="twice")
+    run(server, graph)
+    path = concept_file(server, "twice", "rex")
+    written = path.stat().st_mtime_ns
+    again = run(server, graph)
+    assert learn.id in again.cached() and not again.steps(learn)
+    # `preview_every` does not change what is learned, but ComfyUI cannot know that.
+    graph, learn = learning(library="twice", preview_every=3)
+    report = graph.show(learn.out(2))
+    again = run(server, graph)
+    assert learn.id not in again.cached() and not again.steps(learn)
+    assert "learned before" in again.text(report)
+    assert path.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("name", ["rex", "<Rex>"])
+def test_a_concept_whose_file_was_deleted_is_learned_again(server: ComfyServer, name: str) -> None:
+    graph, learn = learning(library=f"gone_{len(name)}", name=name, steps=2)
+    run(server, graph)
+    path = concept_file(server, f"gone_{len(name)}", "rex")
+    before = path.read_bytes()
+    path.unlink()
+    assert run(server, graph).steps(learn)
+    assert path.read_bytes() == before
+
+
+def test_a_linked_name_does_not_make_everything_run_again(server: ComfyServer) -> None:
+    graph = Graph()
+    images = graph.add("LoadImageDataSetFromFolder", folder="learn")
+    name = graph.add("PrimitiveString", value="rex")
+    learn = graph.learn(images=images.out(), library="linked", name=name.out(), steps=2)
+    run(server, graph)
+    assert learn.id in run(server, graph).cached()
+
+
+def test_a_taken_name_is_refused_and_the_old_file_kept(server: ComfyServer) -> None:
+    from comfy_server import ComfyError
+
+    run(server, learning(library="taken", steps=2)[0])
+    before = files_below(concept_file(server, "taken", "rex").parent)
+    with pytest.raises(ComfyError, match=r"already has a concept <rex>.*Choose another name") as error:
+        run(server, learning(library="taken", steps=3)[0])
+    assert error.value.node_type == "CCVD_LearnConcept"
+    assert files_below(concept_file(server, "taken", "rex").parent) == before
+
+
+def test_a_batch_counts_as_several_pictures(server: ComfyServer) -> None:
+    graph = Graph()
+    batch = graph.add("EmptyImage", width=64, height=64, batch_size=2, color=0x3060C0)
+    graph.learn(images=batch.out(), library="batch", steps=2, kind="style", captions="a <rex>\na <rex> again")
+    run(server, graph)
+    assert metadata(concept_file(server, "batch", "rex"))["ccvd.kind"] == "style"
+
+
+def test_a_motion_is_learned_from_clips(server: ComfyServer, tmp_path: Path) -> None:
+    put_clip(server, tmp_path, "clips", "right.avi", "mpeg4")
+    put_clip(server, tmp_path, "clips", "right.mp4", "libx264")
+    graph = Graph()
+    clips = graph.add("LoadVideoDataSetFromFolder", folder="clips")
+    learn = graph.learn(
+        video=clips.out(), library="moves", name="glide", class_words="moving right", kind="motion", steps=4
+    )
+    assert run(server, graph).steps(learn)[-1] == 4
+    path = concept_file(server, "moves", "glide")
+    assert metadata(path)["ccvd.kind"] == "motion"
+    with safetensors.safe_open(path, "pt") as file:
+        names = list(file.keys())
+        assert all("self_attn" in name or ".ffn." in name for name in names)
+        largest = max(float(file.get_tensor(name).abs().max()) for name in names if "lora_B" in name)
+    assert largest > 0
+
+
+def test_two_lessons_in_one_queue_keep_their_order(server: ComfyServer) -> None:
+    graph, first = learning(library="chain", steps=2)
+    images = graph.add("LoadImageDataSetFromFolder", folder="learn")
+    graph.learn(images=images.out(), library="chain", name="kit", class_words="cat", steps=2, after=first.out())
+    run(server, graph)
+    orders = {name: metadata(concept_file(server, "chain", name))["ccvd.order"] for name in ("rex", "kit")}
+    assert orders == {"rex": "1", "kit": "2"}
+
+
+def test_cancel_stops_within_one_step_and_the_next_queue_goes_on(server: ComfyServer) -> None:
+    from comfy_server import ComfyInterruptedError
+
+    # Large pictures and a preview after every step: a step takes long enough that Cancel comes before the next one.
+    lesson = {"folder": "large", "steps": 8, "preview_every": 1}
+    run(server, learning(library="whole", **lesson)[0])
+    graph, learn = learning(library="halves", **lesson)
+    stopped = Run()
+
+    def cancel_at_three(kind: str, data: dict[str, Any]) -> None:
+        stopped.events.append((kind, data))
+        if kind == "progress" and data["node"] == learn.id and data["value"] == 3:
+            server.interrupt()
+
+    with pytest.raises(ComfyInterruptedError):
+        server.run(graph.nodes, cancel_at_three, timeout=180)
+    last = stopped.steps(learn)[-1]
+    assert last in (3, 4)
+    assert files_below(concept_file(server, "halves", "rex").parent).keys() == {".progress/rex.safetensors"}
+    rest = run(server, graph)
+    assert f"Going on with <rex> from step {last}" in rest.texts(learn)
+    assert sorted(set(rest.steps(learn))) == list(range(last + 1, 9))
+    assert concept_file(server, "halves", "rex").read_bytes() == concept_file(server, "whole", "rex").read_bytes()
+    assert not progress_file(server, "halves").exists()
+
+
+def test_a_loss_that_is_no_number_says_what_to_do_and_keeps_the_work(server: ComfyServer) -> None:
+    """An infinite emphasis makes one caption's text context infinite; the others are learned until it is drawn."""
+    from comfy_server import ComfyError
+
+    captions = ["a <rex>", "a <rex>", "a <rex> on (grass:1e39)"]
+    graph, learn = learning(library="nan", captions="\n".join(captions), steps=40, seed=2)
+    failed = Run()
+    with pytest.raises(ComfyError, match=r"(?s)loss became (nan|inf).*Lower the learning rate") as error:
+        run(server, graph, failed)
+    kept = int(re.search(r"up to step (\d+) is kept", error.value.message)[1])
+    assert kept == failed.steps(learn)[-1] >= 1
+    assert not concept_file(server, "nan", "rex").exists()
+    path = progress_file(server, "nan")
+    with safetensors.safe_open(path, "pt") as file:
+        assert int(file.get_tensor("done")) == kept
+        assert all(bool(file.get_tensor(name).isfinite().all()) for name in file.keys())  # noqa: SIM118 - not a dict
+    assert len(json.loads(metadata(path)["losses"])) == kept
+    again = Run()
+    with pytest.raises(ComfyError, match=rf"up to step {kept} is kept"):
+        run(server, graph, again)
+    assert f"Going on with <rex> from step {kept}" in again.texts(learn) and not again.steps(learn)
+
+
+def test_the_largest_learning_rate_of_the_widget_is_accepted(server: ComfyServer) -> None:
+    run(server, learning(library="fast", learning_rate=1.0, steps=2)[0])
+    settings = json.loads(metadata(concept_file(server, "fast", "rex"))["ccvd.settings"])
+    assert settings["lr"] == 1.0 and settings["token_lr"] <= 1.0
+
+
+def test_a_killed_server_loses_little(comfyui: Path, tmp_path: Path) -> None:
+    from comfy_server import ComfyError, ComfyInterruptedError, ComfyServer
+
+    base = tmp_path / "base"
+    quick = learning(library="killed", name="kit", class_words="cat", steps=1)
+    graph, learn = learning(library="killed", folder="large", steps=10_000, preview_every=1)
+    with ComfyServer(comfyui, base_directory=base) as server:
+        put_pictures(server, tmp_path, "learn", [(64, 64)])
+        put_pictures(server, tmp_path, "large", [(128, 128)] * 2)
+        run(server, quick[0])
+        progress = progress_file(server, "killed")
+
+        def kill(kind: str, data: dict[str, Any]) -> None:
+            if kind == "progress" and progress.is_file():
+                server._process.kill()
+
+        with pytest.raises(ComfyError):
+            server.run(graph.nodes, kill, timeout=180)
+    done = len(json.loads(metadata(progress)["losses"]))
+    assert done >= 1
+    with ComfyServer(comfyui, base_directory=base) as server:
+        report = quick[0].show(quick[1].out(2))
+        assert "learned before" in run(server, quick[0]).text(report)
+        went_on = Run()
+
+        def cancel(kind: str, data: dict[str, Any]) -> None:
+            went_on.events.append((kind, data))
+            if kind == "progress" and data["node"] == learn.id:
+                server.interrupt()
+
+        with pytest.raises(ComfyInterruptedError):
+            server.run(graph.nodes, cancel, timeout=180)
+        assert f"Going on with <rex> from step {done}" in went_on.texts(learn)
+        assert went_on.steps(learn)[0] == done + 1
