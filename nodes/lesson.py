@@ -31,7 +31,7 @@ from .types import LibrarySelection, open_library
 
 PREVIEW_STEPS = 10
 LEARNED_HERE: set[tuple[str, str]] = set()
-"""(library, name) learned by this process: if such a file is gone, a cached result must not hide it."""
+"""(library, name) learned or found by this process: if such a file is gone, a cached result must not hide it."""
 
 
 def written_name(text: str) -> str:
@@ -204,6 +204,7 @@ class Lesson:
                 f"The library {self._shelf_name!r} already has a concept <{self._name}>, learned with other pictures "
                 "or settings. Choose another name, or delete its file in ComfyUI/models/ccvd to learn it again."
             )
+        LEARNED_HERE.add((self._shelf_name, self._name))
         picture = loss_picture([], f"<{self._name}> was learned before with the same inputs")
         report = f"<{self._name}> was learned before with the same inputs: nothing to do."
         return io.NodeOutput(
