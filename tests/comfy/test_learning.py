@@ -80,16 +80,22 @@ def test_the_same_inputs_give_the_same_file(server: ComfyServer) -> None:
 
 
 def test_a_model_that_carries_concepts_is_learned_on_like_the_bare_one(server: ComfyServer) -> None:
-    """Hooks of a sampled MODEL must not act on learning, nor what learning leaves behind on the next sampling."""
+    """Hooks of a sampled MODEL must not act on learning, nor what learning leaves behind on the next sampling.
+
+    That holds whether the MODEL for learning is the bare one, after another with concepts was loaded, or that other.
+    """
     run(server, learning(library="bare_1")[0])
     graph = Graph()
     used = graph.aggregate(graph.library("bare_1"), "a <rex> on green grass")
     saved = graph.save(graph.sample(used.out(0), used.out(1)))
     before = run(server, graph).latent(server, saved)
-    graph, _ = learning(library="bare_2")
+    run(server, learning(library="bare_2")[0])
+    graph, learn = learning(library="bare_3")
+    used = graph.aggregate(graph.library("bare_1"), "a <rex> on green grass")
+    graph.nodes[learn.id]["inputs"]["model"] = used.out(0)
     run(server, graph)
-    first, second = (concept_file(server, library, "rex").read_bytes() for library in ("bare_1", "bare_2"))
-    assert first == second
+    first, *others = (concept_file(server, f"bare_{number}", "rex").read_bytes() for number in (1, 2, 3))
+    assert others == [first, first]
     graph = Graph()
     used = graph.aggregate(graph.library("bare_2"), "a <rex> on green grass")
     saved = graph.save(graph.sample(used.out(0), used.out(1)))
@@ -275,6 +281,8 @@ def test_a_killed_server_loses_little(comfyui: Path, tmp_path: Path) -> None:
     with ComfyServer(comfyui, base_directory=base) as server:
         report = quick[0].show(quick[1].out(2))
         assert "learned before" in run(server, quick[0]).text(report)
+        concept_file(server, "killed", "kit").unlink()
+        assert "Learned <kit>" in run(server, quick[0]).text(report), "a cached 'learned before' hides no deleted file"
         went_on = Run()
 
         def cancel(kind: str, data: dict[str, Any]) -> None:
