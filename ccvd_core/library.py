@@ -13,8 +13,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from .concept import Concept, check_name
-from .concept_file import SUFFIX, ConceptHeader, advice, load_concept, read_header, save_concept, write_whole
+from .concept_file import load_concept, save_concept
+from .concept_header import SUFFIX, ConceptHeader, read_header
 from .errors import CCVDError, ConceptFileError, LibraryError, UnknownConceptError
+from .whole_files import advice, write_whole
 
 
 @dataclass(frozen=True)

@@ -15,22 +15,21 @@ const NAME = "learn_and_use_a_concept";
 const NODES = [
   ["model", "CCVD_DemoModel", 20, 60, 300, 110, {}],
   ["pictures", "LoadImageDataSetFromFolder", 20, 240, 300, 90, { folder: "my_concept" }],
-  ["learn", "CCVD_LearnConcept", 380, 60, 380, 700, {
+  ["note", "MarkdownNote", 20, 400, 300, 330, {}],
+  ["learn", "CCVD_LearnConcept", 380, 60, 380, 880, {
     name: "rex", class_words: "dog", kind: "subject", library: "my_concepts", preview_every: 50,
   }],
-  ["losses", "PreviewImage", 800, 60, 340, 260, {}],
-  ["report", "PreviewAny", 800, 380, 340, 160, {}],
-  ["aggregate", "CCVD_AggregateAdapters", 800, 600, 380, 320, { prompt: "a <rex> moving right on green grass" }],
-  ["relevance", "PreviewImage", 800, 980, 380, 300, {}],
-  ["negative", "CLIPTextEncode", 380, 830, 380, 120, { text: "" }],
-  ["latent", "EmptyHunyuanLatentVideo", 380, 1010, 380, 150, { width: 128, height: 128, length: 9, batch_size: 1 }],
-  ["sampler", "KSampler", 1220, 60, 320, 290, {
+  ["report", "PreviewAny", 820, 60, 380, 200, {}],
+  ["losses", "PreviewImage", 820, 330, 380, 290, {}],
+  ["negative", "CLIPTextEncode", 820, 690, 380, 100, { text: "" }],
+  ["latent", "EmptyHunyuanLatentVideo", 820, 860, 380, 150, { width: 128, height: 128, length: 9, batch_size: 1 }],
+  ["aggregate", "CCVD_AggregateAdapters", 1260, 60, 400, 660, { prompt: "a <rex> moving right on green grass" }],
+  ["sampler", "KSampler", 1260, 790, 400, 290, {
     seed: 1, steps: 20, cfg: 3, sampler_name: "euler", scheduler: "simple", denoise: 1,
   }],
-  ["decode", "VAEDecode", 1220, 410, 320, 60, {}],
-  ["create", "CreateVideo", 1220, 530, 320, 90, { fps: 8 }],
-  ["save", "SaveVideo", 1580, 60, 420, 520, { filename_prefix: "ccvd/rex" }],
-  ["note", "MarkdownNote", 20, 400, 300, 330, {}],
+  ["decode", "VAEDecode", 1720, 60, 420, 60, {}],
+  ["create", "CreateVideo", 1720, 180, 420, 110, { fps: 8 }],
+  ["save", "SaveVideo", 1720, 360, 420, 560, { filename_prefix: "ccvd/rex" }],
 ];
 const NOTE = `## Learn a concept and use it
 
@@ -46,7 +45,7 @@ const LINKS = [
   ["pictures", "images", "learn", "images"],
   ["learn", "loss_picture", "losses", "images"], ["learn", "report", "report", "source"],
   ["model", "MODEL", "aggregate", "model"], ["model", "CLIP", "aggregate", "clip"],
-  ["learn", "library", "aggregate", "library"], ["aggregate", "relevance", "relevance", "images"],
+  ["learn", "library", "aggregate", "library"],
   ["model", "CLIP", "negative", "clip"],
   ["aggregate", "model", "sampler", "model"], ["aggregate", "conditioning", "sampler", "positive"],
   ["negative", "CONDITIONING", "sampler", "negative"], ["latent", "LATENT", "sampler", "latent_image"],
@@ -67,7 +66,7 @@ const browser = await chromium.launch({
   ],
 });
 try {
-  const page = await browser.newPage({ viewport: { width: 2060, height: 1340 } });
+  const page = await browser.newPage({ viewport: { width: 2260, height: 1180 } });
   await page.goto(address);
   await page.waitForFunction(
     () => window.app?.extensionManager && window.LiteGraph?.registered_node_types?.CCVD_LearnConcept, null, { timeout: 60_000 },
@@ -101,7 +100,7 @@ try {
       made[from].connect(source, made[to], target);
     }
     app.canvas.ds.scale = 1;
-    app.canvas.ds.offset = [10, 10];
+    app.canvas.ds.offset = [60, 20];
     app.graph.setDirtyCanvas(true, true);
     return app.graph.serialize();
   }, { nodes: NODES, links: LINKS, note: NOTE });
@@ -113,6 +112,9 @@ try {
   await page.evaluate(() => app.queuePrompt(0, 1));
   console.log(await done);
   await page.waitForTimeout(3000);
+  // The middle of the clip says more than its first frame.
+  await page.evaluate(() => document.querySelectorAll("video").forEach((v) => { v.pause(); v.currentTime = 0.6; }));
+  await page.waitForTimeout(1000);
   await page.screenshot({ path: join(folder, `${NAME}.jpg`), type: "jpeg", quality: 80 });
 } finally {
   await browser.close();

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from ccvd_core.concept import BaseFingerprint, Concept, LowRank
-from ccvd_core.concept_file import ConceptHeader, load_concept, read_header, save_concept
+from ccvd_core.concept_file import load_concept, save_concept
+from ccvd_core.concept_header import ConceptHeader, read_header
 from ccvd_core.errors import ConceptFileError, LibraryError
 
 SITES = ("blocks.0.cross_attn.k", "blocks.0.cross_attn.q", "blocks.1.ffn.0")

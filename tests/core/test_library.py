@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from ccvd_core.concept import BaseFingerprint, Concept, LowRank
-from ccvd_core.concept_file import load_concept, read_header, save_concept
+from ccvd_core.concept_file import load_concept, save_concept
+from ccvd_core.concept_header import read_header
 from ccvd_core.errors import CCVDError, ConceptFileError, LibraryError, UnknownConceptError
 from ccvd_core.library import ConceptLibrary
 
