@@ -132,24 +132,16 @@ class Lesson:
         return lines or [f"<{self._name}>"] * len(self._pixels)
 
     def run(self) -> io.NodeOutput:
-        latents = [self._encode(pixels) for pixels in self._pixels]
-        job = job_digest(
-            {
-                "name": self._name,
-                "kind": self._kind,
-                "class_words": self._class_words,
-                "captions": self._captions,
-                "settings": asdict(self._settings),
-                "base": asdict(self._backbone.fingerprint),
-            },
-            latents,
-        )
+        job = self._job()
         if self._name in self._shelf.names():
             return self._already_there(job)
         self._shelf.check_can_add(self._name)
         earlier = self._earlier()
+        latents = [self._encode(pixels) for pixels in self._pixels]
         need = self._check_memory(latents)
-        checkpoint = Checkpoint(self._shelf.folder / ".progress" / f"{self._name}.safetensors", job)
+        # The retention loss depends on what was learned before: progress beside other concepts is not taken up.
+        progress = job_digest({"job": job, "earlier": [concept.name for concept in earlier]}, [])
+        checkpoint = Checkpoint(self._shelf.folder / ".progress" / f"{self._name}.safetensors", progress)
         # Text contexts are made now, while the text encoder may have the memory.
         with torch.inference_mode(False):
             examples = [Example(x.clone(), c) for x, c in zip(latents, self._captions, strict=True)]
@@ -184,6 +176,18 @@ class Lesson:
         return io.NodeOutput(
             LibrarySelection(self._shelf), picture, report, ui=ui.PreviewImage(picture, cls=self._node)
         )
+
+    def _job(self) -> str:
+        """Identifies these pictures, captions and settings on this base."""
+        description = {
+            "name": self._name,
+            "kind": self._kind,
+            "class_words": self._class_words,
+            "captions": self._captions,
+            "settings": asdict(self._settings),
+            "base": asdict(self._backbone.fingerprint),
+        }
+        return job_digest(description, self._pixels)
 
     def _encode(self, pixels: Tensor) -> Tensor:
         """Model latents [channels, frames, height, width] of [1, 3, frames, height, width]."""

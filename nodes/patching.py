@@ -67,18 +67,28 @@ class ConceptRuntime:
         }
         return executor(model, conds, *args, **kwargs)
 
-    def run_model(self, executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """DIFFUSION_MODEL wrapper: let each batch row's prompt act on this call."""
-        # transformer_options is the fifth argument of WanModel._forward after x.
-        options: Mapping[str, Any] = kwargs.get("transformer_options") or (args[4] if len(args) > 4 else {})
+    def run_model(
+        self,
+        executor: Any,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        context: torch.Tensor,
+        clip_fea: Any = None,
+        time_dim_concat: Any = None,
+        transformer_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """DIFFUSION_MODEL wrapper, with WanModel's arguments: let each batch row's prompt act on this call."""
+        options = transformer_options or {}
+        args = (x, timestep, context, clip_fea, time_dim_concat, options)
         uuids = options.get("uuids", [])
         states = [self._prompts.get(uuid) for uuid in uuids]
         if self._attachment is None or not any(states):
-            return executor(x, *args, **kwargs)
+            return executor(*args, **kwargs)
         rows = x.shape[0] // len(uuids)
         prompts = [None if state is None else state.over(self._names) for state in states for _ in range(rows)]
-        with self._attachment.activate(prompts, x.device):
-            return executor(x, *args, **kwargs)
+        with self._attachment.activate(prompts, x.device, context.shape[1]):
+            return executor(*args, **kwargs)
 
 
 def no_text(_: str) -> EncodedText:

@@ -72,9 +72,15 @@ class Attachment:
         self.detach()
 
     @contextmanager
-    def activate(self, prompts: Sequence[ConceptPrompt | None], device: torch.device) -> Iterator[None]:
-        """Let the prompts (one per batch row, None = plain) act on the model calls inside, which run on `device`."""
-        self._activate(prompts, device)
+    def activate(
+        self, prompts: Sequence[ConceptPrompt | None], device: torch.device, text_rows: int | None = None
+    ) -> Iterator[None]:
+        """Let the prompts (one per batch row, None = plain) act on the model calls inside, which run on `device`.
+
+        `text_rows` is the context's length in those calls, where it is not the prompts' own: ComfyUI repeats contexts
+        to a common length when it batches prompts of different lengths.
+        """
+        self._activate(prompts, device, text_rows)
         try:
             yield
         finally:
@@ -83,18 +89,18 @@ class Attachment:
     def deactivate(self) -> None:
         self._weights = self._gates = self._rows = self._projected = None
 
-    def _activate(self, prompts: Sequence[ConceptPrompt | None], device: torch.device) -> None:
+    def _activate(self, prompts: Sequence[ConceptPrompt | None], device: torch.device, text_rows: int | None) -> None:
         taking_part = [prompt for prompt in prompts if prompt is not None and not prompt.is_plain]
         if not taking_part:
             self.deactivate()
             return
         example = taking_part[0]
-        self._text_rows = example.context.shape[0]
-        self._weights = torch.stack(
-            [torch.zeros_like(example.weights) if prompt is None else prompt.weights for prompt in prompts]
-        ).to(device)
+        rows = self._text_rows = text_rows or len(example.context)
+        no_weights = torch.zeros_like(example.weights)
+        no_gates = example.gates.new_zeros(rows, example.gates.shape[1])
+        self._weights = torch.stack([no_weights if p is None else p.weights for p in prompts]).to(device)
         self._gates = torch.stack(
-            [torch.zeros_like(example.gates) if prompt is None else prompt.gates for prompt in prompts]
+            [no_gates if p is None else p.gates.repeat(rows // len(p.gates), 1) for p in prompts]
         ).to(device)
         self._place(prompts, device)
 
@@ -105,10 +111,12 @@ class Attachment:
         changed: list[Tensor] = []
         for batch_row, prompt in enumerate(prompts):
             for tokens in () if prompt is None else prompt.placed:
-                batch_index += [batch_row] * len(tokens.rows)
-                row_index += tokens.rows
-                context = prompt.context[list(tokens.rows)]  # type: ignore[union-attr]
-                changed.append(context + tokens.values.to(context))
+                own_rows = len(prompt.context)  # type: ignore[union-attr]
+                values = prompt.context[list(tokens.rows)] + tokens.values.to(prompt.context)  # type: ignore[union-attr]
+                for start in range(0, self._text_rows, own_rows):
+                    batch_index += [batch_row] * len(tokens.rows)
+                    row_index += [start + row for row in tokens.rows]
+                    changed.append(values)
         if not batch_index:
             self._rows = self._projected = None
             return

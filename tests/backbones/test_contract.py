@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -74,6 +75,23 @@ def test_adapters_change_the_prediction_and_detaching_restores_it_bit_for_bit(
     assert all(torch.equal(weights[key], value) for key, value in backbone.blocks()[0].state_dict().items())
     assert not any(block._forward_pre_hooks for block in backbone.blocks())
     assert not any(site.module._forward_hooks for site in backbone.sites)
+
+
+def test_a_context_repeated_to_a_common_length_is_followed(backbone: Backbone, case, make_prompt: MakePrompt):
+    """ComfyUI repeats contexts when it batches a prompt with a longer one."""
+    short = make_prompt("a dog runs", (1.0,))
+    twice = replace(
+        short,
+        context=short.context.repeat(2, 1),
+        gates=short.gates.repeat(2, 1),
+        placed=(replace(short.placed[0], rows=(1, 9), values=short.placed[0].values.repeat(1, 2, 1)),),
+    )
+    with torch.no_grad(), Attachment(backbone, [random_adapters(backbone, 3)]) as attachment:
+        with attachment.activate([twice, twice], CPU):
+            expected = backbone.predict(case.latents, case.t, [twice, twice])
+        with attachment.activate([short, short], CPU, text_rows=16):
+            repeated = backbone.predict(case.latents, case.t, [twice, twice])
+    torch.testing.assert_close(repeated, expected, atol=1e-6, rtol=0)
 
 
 def test_detaches_after_an_error(backbone: Backbone):
