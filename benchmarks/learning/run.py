@@ -107,11 +107,13 @@ def draw(base: DemoBase, method: Method, concepts: Sequence[Concept], captions: 
         [torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(captions))]
     )
     parts = []
-    with Attachment(backbone, [concept.adapters for concept in concepts]) as attachment:
+    adapters = [concept.adapters for concept in concepts]
+    with Attachment(backbone, adapters) as attachment, torch.autocast("cpu", torch.bfloat16):
         for start in range(0, len(captions), 12):
             chosen = slice(start, start + 12)
             parts.append(sample(backbone, attachment, prompts[chosen], negative, noise[chosen], STEPS, CFG, SHIFT))
-    return base.to_clips(torch.cat(parts))
+        clips = base.to_clips(torch.cat(parts))
+    return clips
 
 
 def shows(scorer: Scorer, plan: LessonPlan, clip: Tensor, scene: Scene) -> tuple[bool, bool]:
