@@ -17,7 +17,7 @@ import av
 import numpy as np
 from comfy_server import REPOSITORY, ComfyError, ComfyServer, sigterm_is_ctrl_c
 from environment import SetupError, ensure_environment
-from PIL import Image
+from PIL import Image, ImageOps
 from try_it import parse_arguments
 from workflow import Prompt, WorkflowError, nodes_of, set_inputs, to_prompt
 
@@ -254,23 +254,38 @@ def save_results(server: ComfyServer, history: dict[str, Any], lesson: Lesson, o
         raise ComfyError("The workflow ran but saved no mp4.")
     out.mkdir(parents=True, exist_ok=True)
     written = [Path(shutil.copyfile(videos[-1], out / f"{lesson.name}.mp4"))]
-    written.append(contact_sheet(written[0], out / f"{lesson.name}_frames.png"))
+    written.append(contact_sheet(written[0], out / f"{lesson.name}_frames.png", lesson.files))
     for concept in (server.base / "models" / "ccvd").rglob(f"{lesson.name}.safetensors"):
         written.append(Path(shutil.copyfile(concept, out / concept.name)))
     return written
 
 
-def contact_sheet(video: Path, path: Path, columns: int = 9, gap: int = 4) -> Path:
-    """Frames of a video side by side, spread evenly over its length."""
-    with av.open(video) as clip:
-        frames = [frame.to_image() for frame in clip.decode(clip.streams.video[0])]
+def contact_sheet(video: Path, path: Path, learned_from: Sequence[Path] = (), columns: int = 9, gap: int = 4) -> Path:
+    """Frames of a video side by side, spread evenly over its length; above them what the concept was learned from."""
+    frames = read_frames(video)
     chosen = [frames[index] for index in np.unique(np.linspace(0, len(frames) - 1, columns).round().astype(int))]
     width, height = chosen[0].size
-    sheet = Image.new("RGB", (len(chosen) * (width + gap) - gap, height), "white")
-    for number, frame in enumerate(chosen):
-        sheet.paste(frame, (number * (width + gap), 0))
+    rows = [[ImageOps.fit(first_frame(file), (width, height)) for file in learned_from[: len(chosen)]], chosen]
+    rows = [row for row in rows if row]
+    sheet = Image.new("RGB", (len(chosen) * (width + gap) - gap, len(rows) * (height + 3 * gap) - 3 * gap), "white")
+    for line, row in enumerate(rows):
+        for number, frame in enumerate(row):
+            sheet.paste(frame, (number * (width + gap), line * (height + 3 * gap)))
     sheet.save(path)
     return path
+
+
+def read_frames(video: Path) -> list[Image.Image]:
+    with av.open(video) as clip:
+        return [frame.to_image() for frame in clip.decode(clip.streams.video[0])]
+
+
+def first_frame(file: Path) -> Image.Image:
+    """A picture, or the first frame of a clip."""
+    if file.suffix.lower() in CLIPS:
+        return read_frames(file)[0]
+    with Image.open(file) as picture:
+        return picture.convert("RGB")
 
 
 def learn_and_use(server: ComfyServer, arguments: Any, lesson: Lesson) -> None:
