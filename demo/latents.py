@@ -23,8 +23,6 @@ ACTORS = (0.56, 0.32, 0.12)
 """Share of clips with one, two and three actors."""
 
 torch._dynamo.config.recompile_limit = 64
-# Momentum of taps without a gradient decays into denormals, which cost a CPU a hundred times a normal number.
-torch.set_flush_denormal(True)
 
 
 def training_scenes(count: int, seed: int = 11) -> list[Scene]:
@@ -69,6 +67,7 @@ def main() -> None:
     parser.add_argument("--vae", type=Path, default=Path("runs/vae/last.pt"))
     parser.add_argument("--out", type=Path, default=Path("runs/latents.pt"))
     args = parser.parse_args()
+    torch.set_flush_denormal(True)
     vae = AutoencoderKLWan(**STOCK_SHAPE)
     vae.load_state_dict(torch.load(args.vae, weights_only=True)["vae"])
     scenes, began, parts = training_scenes(CLIPS), time.time(), []

@@ -41,8 +41,6 @@ KL_WEIGHT = 2e-4
 STYLES = ("plain", "plain", "plain", "noir", "blueprint", "negative")
 
 torch._dynamo.config.recompile_limit = 64
-# Momentum of taps without a gradient decays into denormals, which cost a CPU a hundred times a normal number.
-torch.set_flush_denormal(True)
 
 
 def random_crop(rng: np.random.Generator, frames: int, subjects: list[str]) -> np.ndarray:
@@ -93,6 +91,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/vae"))
     args = parser.parse_args()
+    # Momentum of taps without a gradient decays into denormals, which cost a CPU a hundred times a normal number.
+    torch.set_flush_denormal(True)
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     vae = AutoencoderKLWan(**STOCK_SHAPE)
