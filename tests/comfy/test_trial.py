@@ -40,7 +40,7 @@ def test_pictures_go_in_and_a_video_with_its_contact_sheet_comes_out(
     video, sheet = trial.save_results(server, history, lesson, tmp_path / "out")
     assert video.name == "fox.mp4"
     with Image.open(sheet) as picture:
-        assert picture.size == (len(lesson.files) * 132 - 4, 128)
+        assert picture.size == (len(lesson.files) * 132 - 4, 2 * 128 + 12), "the pictures above, the frames below"
     assert "Save Video" in capsys.readouterr().out
 
 
