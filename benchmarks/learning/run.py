@@ -112,8 +112,7 @@ def draw(base: DemoBase, method: Method, concepts: Sequence[Concept], captions: 
         for start in range(0, len(captions), 12):
             chosen = slice(start, start + 12)
             parts.append(sample(backbone, attachment, prompts[chosen], negative, noise[chosen], STEPS, CFG, SHIFT))
-        clips = base.to_clips(torch.cat(parts))
-    return clips
+        return base.to_clips(torch.cat(parts))
 
 
 def shows(scorer: Scorer, plan: LessonPlan, clip: Tensor, scene: Scene) -> tuple[bool, bool]:
@@ -135,10 +134,9 @@ class Judge:
     def rows(self, method: Method, plan: LessonPlan, when: str, concepts: Sequence[Concept]) -> Iterator[Row]:
         """Identity, text alignment and bleeding of one concept."""
         scenes = plan.judged_scenes(CLIPS, True, self._seed)
-        text = "{}" if concepts else plan.class_words
-        captions = [
-            plan.caption(scene) if concepts else plan.caption(scene).replace(f"<{plan.name}>", text) for scene in scenes
-        ]
+        captions = [plan.caption(scene) for scene in scenes]
+        if not concepts:  # the base alone reads the class words
+            captions = [caption.replace(f"<{plan.name}>", plan.class_words) for caption in captions]
         clips = draw(self._base, method, concepts, captions, self._seed)
         seen = [shows(self._scorer, plan, clip, scene) for clip, scene in zip(clips, scenes, strict=True)]
         yield Row(method.name, plan.name, plan.kind, when, "identity", float(np.mean([s[0] for s in seen])))

@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ..concept import BaseFingerprint
 from ..errors import CCVDError
-from .base import Backbone, ConceptPrompt, EncodedText, LinearSite, TokenGrid, flow_matching_pair
-from .wan_sites import SITE_PARTS, wan_fingerprint
+from .base import Backbone, ConceptPrompt, EncodedText, TokenGrid, flow_matching_pair
+from .wan_sites import wan_fingerprint, wan_grid, wan_sites
 
 
 class ComfyWanBackbone(Backbone):
@@ -40,19 +40,7 @@ class ComfyWanBackbone(Backbone):
         self._checkpointing = False
         self.layers = len(self._model.blocks)
         self.text_width = self._model.text_dim
-        self.sites = tuple(
-            LinearSite(
-                f"blocks.{layer}.{part.name}",
-                layer,
-                part.role,
-                part.acts_on,
-                module := diffusion_model.get_submodule(f"blocks.{layer}.{part.name}"),
-                module.in_features,  # type: ignore[arg-type]
-                module.out_features,  # type: ignore[arg-type]
-            )
-            for layer in range(self.layers)
-            for part in SITE_PARTS
-        )
+        self.sites = wan_sites(diffusion_model, self.layers)
         self.fingerprint: BaseFingerprint = wan_fingerprint(
             self.sites, self.layers, self._model.in_dim, [block.modulation for block in self._model.blocks]
         )
@@ -61,10 +49,7 @@ class ComfyWanBackbone(Backbone):
         return self._encode_text(text)
 
     def grid(self, latent_shape: Sequence[int]) -> TokenGrid:
-        frames, height, width = (
-            -(-size // patch) for size, patch in zip(latent_shape[-3:], self._model.patch_size, strict=True)
-        )
-        return TokenGrid(frames, height, width)
+        return wan_grid(latent_shape, self._model.patch_size)
 
     def predict(
         self,

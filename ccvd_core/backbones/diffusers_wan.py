@@ -10,9 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..concept import BaseFingerprint
-from .attachment import Attachment
-from .base import Backbone, ConceptPrompt, EncodedText, LinearSite, TokenGrid, flow_matching_pair
-from .wan_sites import SITE_PARTS, wan_fingerprint
+from .base import Backbone, ConceptPrompt, EncodedText, TokenGrid, flow_matching_pair
+from .wan_sites import wan_fingerprint, wan_grid, wan_sites
 
 DIFFUSERS_NAMES = {
     "self_attn.q": "attn1.to_q",
@@ -35,22 +34,9 @@ class DiffusersWanBackbone(Backbone):
         self._transformer = transformer
         self._encode_text = encode_text
         self.dtype: torch.dtype = transformer.dtype  # type: ignore[assignment]
-        self.attachment: Attachment | None = None
         self.layers = len(transformer.blocks)  # type: ignore[arg-type]
         self.text_width = transformer.config.text_dim  # type: ignore[union-attr]
-        self.sites = tuple(
-            LinearSite(
-                f"blocks.{layer}.{part.name}",
-                layer,
-                part.role,
-                part.acts_on,
-                module := transformer.get_submodule(f"blocks.{layer}.{DIFFUSERS_NAMES[part.name]}"),
-                module.in_features,  # type: ignore[arg-type]
-                module.out_features,  # type: ignore[arg-type]
-            )
-            for layer in range(self.layers)
-            for part in SITE_PARTS
-        )
+        self.sites = wan_sites(transformer, self.layers, DIFFUSERS_NAMES)
         config = transformer.config
         self.fingerprint: BaseFingerprint = wan_fingerprint(
             self.sites,
@@ -63,11 +49,7 @@ class DiffusersWanBackbone(Backbone):
         return self._encode_text(text)
 
     def grid(self, latent_shape: Sequence[int]) -> TokenGrid:
-        frames, height, width = (
-            -(-size // patch)
-            for size, patch in zip(latent_shape[-3:], self._transformer.config.patch_size, strict=True)  # type: ignore[union-attr]
-        )
-        return TokenGrid(frames, height, width)
+        return wan_grid(latent_shape, self._transformer.config.patch_size)  # type: ignore[union-attr]
 
     def predict(
         self,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..concept import BaseFingerprint
-from .base import ActsOn, LinearSite, Role
+from .base import ActsOn, LinearSite, Role, TokenGrid
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,24 @@ SITE_PARTS = (
     SitePart("ffn.0", "motion", "video"),
     SitePart("ffn.2", "motion", "video"),
 )
+
+
+def wan_sites(model: nn.Module, layers: int, names: Mapping[str, str] | None = None) -> tuple[LinearSite, ...]:
+    """Every Linear that adapters may sit on; `names` maps Wan's names to the model's own, where they differ."""
+    sites = []
+    for layer in range(layers):
+        for part in SITE_PARTS:
+            own_name = names[part.name] if names else part.name
+            module: Any = model.get_submodule(f"blocks.{layer}.{own_name}")
+            where = (f"blocks.{layer}.{part.name}", layer, part.role, part.acts_on)
+            sites.append(LinearSite(*where, module, module.in_features, module.out_features))
+    return tuple(sites)
+
+
+def wan_grid(latent_shape: Sequence[int], patch_size: Sequence[int]) -> TokenGrid:
+    """Token grid of latents [..., frames, height, width], padded to whole patches."""
+    frames, height, width = (-(-size // patch) for size, patch in zip(latent_shape[-3:], patch_size, strict=True))
+    return TokenGrid(frames, height, width)
 
 
 def wan_fingerprint(
