@@ -38,13 +38,17 @@ class Keyframe:
 
 @dataclass(frozen=True)
 class Region:
-    """One region: what is in it, how strongly, and its box over time (at least one keyframe, in order of time)."""
+    """One region: what is in it, how strongly, and its box over time (at least one keyframe, in order of time).
+
+    A `locked` region cannot be changed in the editor; it means nothing to the model.
+    """
 
     name: str
     prompt: str
     color: str
     strength: float
     keyframes: tuple[Keyframe, ...]
+    locked: bool = False
 
     def box_at(self, t: float) -> Box:
         """The box at time t: linear between keyframes, constant before the first and after the last."""
@@ -120,6 +124,7 @@ def region_from(value: Any, where: str) -> Region:
         color,
         number_in(region.get("strength", 1.0), f"{where}: strength", 0.0, 10.0),
         tuple(sorted(keyframes, key=lambda keyframe: keyframe.t)),
+        yes_or_no(region.get("locked", False), f"{where}: locked"),
     )
 
 
@@ -148,6 +153,7 @@ def serialize_layout(layout: RegionLayout) -> str:
                 "color": region.color,
                 "strength": region.strength,
                 "keyframes": [{"t": keyframe.t, "box": list(keyframe.box)} for keyframe in region.keyframes],
+                "locked": region.locked,
             }
             for region in layout.regions
         ],
@@ -176,6 +182,12 @@ def items(value: Any, where: str, most: int) -> Sequence[Any]:
 def text_of(value: Any, where: str) -> str:
     if not isinstance(value, str):
         refuse(where, "a text", type(value).__name__)
+    return value
+
+
+def yes_or_no(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        refuse(where, "true or false", type(value).__name__)
     return value
 
 

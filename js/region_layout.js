@@ -54,6 +54,7 @@ function regionFrom(value, where) {
     color,
     strength: numberIn(given(region, "strength", 1), `${where}: strength`, 0, 10),
     keyframes: keyframes.sort((a, b) => a.t - b.t),
+    locked: yesOrNo(given(region, "locked", false), `${where}: locked`),
   };
 }
 
@@ -113,6 +114,11 @@ function items(value, where, most) {
 
 function textOf(value, where) {
   if (typeof value !== "string") refuse(where, "a text", value === null ? "null" : typeof value);
+  return value;
+}
+
+function yesOrNo(value, where) {
+  if (typeof value !== "boolean") refuse(where, "true or false", value === null ? "null" : typeof value);
   return value;
 }
 
