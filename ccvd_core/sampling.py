@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -10,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .backbones.attachment import Attachment
-from .backbones.base import Backbone, ConceptPrompt
+from .backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt
+from .noise_merge import RegionSettings, bootstrap_input, merge_noise, merge_strengths, noised_colour
+from .region_masks import latent_masks
 
 
 def flow_times(steps: int, shift: float) -> Float[Tensor, " steps_plus_one"]:
@@ -23,26 +26,87 @@ def flow_times(steps: int, shift: float) -> Float[Tensor, " steps_plus_one"]:
 def sample(
     backbone: Backbone,
     attachment: Attachment,
-    prompts: Sequence[ConceptPrompt],
+    prompts: Sequence[AnyPrompt],
     negative: ConceptPrompt,
     noise: Float[Tensor, "batch channels frames height width"],
     steps: int = 20,
     cfg: float = 3.0,
     shift: float = 3.0,
     on_step: Callable[[], None] = lambda: None,
+    regions: RegionSettings | None = None,
+    colour: Float[Tensor, " channels"] | None = None,
 ) -> Float[Tensor, "batch channels frames height width"]:
-    """Latents for one prompt per batch row; `negative` is shared. `on_step` may raise to stop."""
+    """Latents for one prompt per batch row; `negative` is shared. `on_step` may raise to stop.
+
+    `regions` says how prompts with regions are sampled, blend included; None: region attention alone, with the
+    prompts' own blend. `colour` is what the bootstrap shows around a region, in latent space; None: 0.
+    """
     latents = noise
     times = flow_times(steps, shift).to(noise)
     guided = cfg != 1.0
+    settings = regions or RegionSettings()
+    if regions is not None:
+        prompts = blended(prompts, regions.blend)
+    regional = any(isinstance(prompt, RegionalPrompt) for prompt in prompts)
     rows = [*prompts, *([negative] * len(prompts))] if guided else list(prompts)
-    for t, next_t in pairwise(times):
+    grid = backbone.grid(noise.shape[1:])
+    for step, (t, next_t) in enumerate(pairwise(times)):
         on_step()
         batch = torch.cat([latents, latents]) if guided else latents
-        with attachment.activate(rows, batch.device):
+        merging = regional and step < settings.merged_steps(steps)
+        with attachment.activate(rows, batch.device, grid=grid, measure=merging):
             velocity = backbone.predict(batch, t.expand(len(batch)), rows).to(latents)
-        if guided:
-            positive, base = velocity.chunk(2)
-            velocity = base + cfg * (positive - base)
+            masses = attachment.attention_masses() if merging else []
+        positive, base = velocity.chunk(2) if guided else (velocity, velocity)
+        if merging:
+            hidden = noised_colour(noise, t, colour) if step < settings.bootstrapped_steps(steps) else None
+            positive = merged(backbone, attachment, prompts, latents, t, positive, masses, settings.alpha, hidden)
+        velocity = base + cfg * (positive - base) if guided else positive
         latents = latents + (next_t - t) * velocity
     return latents
+
+
+def blended(prompts: Sequence[AnyPrompt], blend: float) -> list[AnyPrompt]:
+    """The prompts with this blend; rows that share a prompt go on sharing it."""
+    changed = {id(p): replace(p, blend=blend) if isinstance(p, RegionalPrompt) else p for p in prompts}
+    return [changed[id(prompt)] for prompt in prompts]
+
+
+def merged(
+    backbone: Backbone,
+    attachment: Attachment,
+    prompts: Sequence[AnyPrompt],
+    latents: Float[Tensor, "batch channels frames height width"],
+    t: Float[Tensor, ""],
+    whole: Float[Tensor, "batch channels frames height width"],
+    masses: Sequence[Float[Tensor, " regions"] | None],
+    alpha: float,
+    hidden: Float[Tensor, "batch channels frames height width"] | None,
+) -> Float[Tensor, "batch channels frames height width"]:
+    """Attention-guided noise estimation: predict every region on its own and merge (see `noise_merge`).
+
+    `whole` is the prediction for the scenes, `masses` what the regions' concepts got in it, `hidden` what a region's
+    own prediction sees outside it (None: the latents as they are). Calls are no larger than the scenes' own.
+    """
+    scenes = {row: prompt for row, prompt in enumerate(prompts) if isinstance(prompt, RegionalPrompt)}
+    grid = backbone.grid(latents.shape[1:])
+    masks = {row: latent_masks(scene.regions, latents.shape, grid, scene.blend)[1:] for row, scene in scenes.items()}
+    wanted = [(row, region) for row, scene in scenes.items() for region in range(len(scene.prompts) - 1)]
+    own: dict[tuple[int, int], Tensor] = {}
+    size = 2 * len(prompts)
+    for some in (wanted[start : start + size] for start in range(0, len(wanted), size)):
+        batch = torch.stack([latents[row] for row, _ in some])
+        if hidden is not None:
+            batch = torch.stack([bootstrap_input(latents[r], hidden[r], masks[r][k]) for r, k in some])
+        regions = [scenes[row].prompts[region + 1] for row, region in some]
+        with attachment.activate(regions, batch.device):
+            predictions = backbone.predict(batch, t.expand(len(batch)), regions).to(whole)
+        own.update(zip(some, predictions, strict=True))
+    result = whole.clone()
+    for row, scene in scenes.items():
+        mass = masses[row]
+        if mass is not None:
+            strengths = merge_strengths(mass, alpha)
+            parts = torch.stack([own[row, region] for region in range(len(scene.prompts) - 1)])
+            result[row] = merge_noise(whole[row], parts, masks[row], strengths)
+    return result

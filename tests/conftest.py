@@ -11,6 +11,10 @@ CHECKED = (
     "concept_prompt",
     "retention",
     "sampling",
+    "region_masks",
+    "region_attention",
+    "region_prompt",
+    "noise_merge",
     "learning",
     "media",
 )

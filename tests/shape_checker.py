@@ -14,6 +14,7 @@ check = beartype(
                 Literal["named", "all"]: str,
                 Literal["subspace", "trace"]: str,
                 Literal["subject", "motion", "style"]: str,
+                Literal["attention", "paper", "paper + bootstrap"]: str,
             }
         )
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..concept import BaseFingerprint, Kind
 from ..concept_tokens import PlacedTokens
+from ..regions import RegionError, RegionSet
 
 Role = Literal["subject", "motion"]
 ActsOn = Literal["text", "video"]
@@ -66,13 +67,90 @@ class ConceptPrompt:
         return not self.placed and not bool(self.weights.any())
 
 
+@dataclass(frozen=True, eq=False)
+class RegionalPrompt:
+    """A scene: `prompts[0]` for the whole frame, `prompts[k]` inside region k of `regions` (from 1, back to front).
+
+    `blend` in 0..1 softens the regions' edges and mixes where they overlap; at 0 every token belongs to one prompt.
+    All prompts have the same concepts in the same order. Raises RegionError when prompts and regions do not match.
+    """
+
+    prompts: tuple[ConceptPrompt, ...]
+    regions: RegionSet
+    blend: float = 0.0
+
+    def __post_init__(self) -> None:
+        expected = len(self.regions.regions) + 1
+        if len(self.prompts) != expected:
+            raise RegionError(f"{expected - 1} regions need {expected} prompts; got {len(self.prompts)}.")
+        if not 0 <= self.blend <= 1:
+            raise RegionError(f"Blend must be between 0 (hard edges) and 1; got {self.blend:g}.")
+        shapes = {prompt.weights.shape for prompt in self.prompts}
+        if len(shapes) != 1:
+            raise RegionError(
+                f"The prompts of a scene must be aggregated over the same concepts; got {sorted(shapes)}."
+            )
+
+    @property
+    def context(self) -> Float[Tensor, "rows width"]:
+        """The whole frame's context: what the model itself is given."""
+        return self.prompts[0].context
+
+    @property
+    def is_plain(self) -> bool:
+        return len(self.prompts) == 1 and self.prompts[0].is_plain
+
+
+AnyPrompt = ConceptPrompt | RegionalPrompt
+
+
 @dataclass(frozen=True)
 class TokenGrid:
-    """How a layer's video tokens lie in the clip: frames x height x width, row-major."""
+    """How a layer's video tokens lie in the clip: frames x height x width, row-major.
+
+    `fill` is the share of the grid's height and width that the picture fills; the rest pads it to whole tokens.
+    `numbers` are the places of these frames in the clip, of `clip_length` token frames, when only a part of the clip is
+    computed (None: all of it). Each token frame after the first covers `stride` frames of the clip. `before` and
+    `after` count tokens around the grid that show no part of the clip, such as reference pictures.
+    """
 
     frames: int
     height: int
     width: int
+    fill: tuple[float, float] = (1.0, 1.0)
+    stride: int = 4
+    numbers: tuple[int, ...] | None = None
+    clip_length: int | None = None
+    before: int = 0
+    after: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that show the clip."""
+        return self.frames * self.height * self.width
+
+
+Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The model's attention: q [batch, tokens, hidden], k and v [batch, rows, hidden] -> [batch, tokens, hidden]."""
+
+
+class TextAttention(Protocol):
+    """What takes the place of the text cross-attention (see `Backbone.hook_text_attention`)."""
+
+    @property
+    def acts(self) -> bool:
+        """False: the model's own attention answers."""
+        ...
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int, kernel: Kernel) -> Tensor:
+        """[batch, tokens, hidden]. k and v may have more entries than q: those of the regions, after the batch's."""
+        ...
+
+
+class Removable(Protocol):
+    """Something that was installed in a model and can be taken out again."""
+
+    def remove(self) -> None: ...
 
 
 class Backbone(ABC):
@@ -98,7 +176,7 @@ class Backbone(ABC):
         self,
         latents: Float[Tensor, "batch channels frames height width"],
         t: Float[Tensor, " batch"],
-        prompts: Sequence[ConceptPrompt],
+        prompts: Sequence[AnyPrompt],
     ) -> Float[Tensor, "batch channels frames height width"]:
         """The model's prediction at times t in 0..1 (1 = noise), one prompt per batch row.
 
@@ -118,6 +196,14 @@ class Backbone(ABC):
     @abstractmethod
     def blocks(self) -> Sequence[nn.Module]:
         """The transformer blocks, in order; `Attachment` gives each its own context."""
+
+    @abstractmethod
+    def hook_text_attention(self, attention: TextAttention) -> Sequence[Removable]:
+        """Let `attention` take the place of every block's text cross-attention, until each result is removed.
+
+        It gets queries, keys and values as the Linears and norms have made them, and the model's attention kernel,
+        with whatever other packs have put around it.
+        """
 
     @abstractmethod
     def project_text(self, rows: Float[Tensor, "n width"]) -> Float[Tensor, "n hidden"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..concept import BaseFingerprint
 from ..errors import CCVDError
-from .base import Backbone, ConceptPrompt, EncodedText, TokenGrid, flow_matching_pair
+from .base import AnyPrompt, Backbone, EncodedText, Removable, TextAttention, TokenGrid, flow_matching_pair
 from .wan_sites import wan_fingerprint, wan_grid, wan_sites
 
 
@@ -55,7 +56,7 @@ class ComfyWanBackbone(Backbone):
         self,
         latents: Float[Tensor, "batch channels frames height width"],
         t: Float[Tensor, " batch"],
-        prompts: Sequence[ConceptPrompt],
+        prompts: Sequence[AnyPrompt],
     ) -> Float[Tensor, "batch channels frames height width"]:
         context = torch.stack([prompt.context for prompt in prompts]).to(latents.device, self.dtype)
         options = self._options()
@@ -75,6 +76,35 @@ class ComfyWanBackbone(Backbone):
     def blocks(self) -> Sequence[nn.Module]:
         return list(self._model.blocks)
 
+    def hook_text_attention(self, attention: TextAttention) -> Sequence[Removable]:
+        swap = _swap_attention(attention)
+        return [block.cross_attn.register_forward_pre_hook(swap, with_kwargs=True) for block in self._model.blocks]
+
+    def call_grid(
+        self, x: Tensor, options: Mapping[str, Any], time_dim_concat: Tensor | None, extras: Mapping[str, Any]
+    ) -> TokenGrid:
+        """Token grid of one call of the model, with the tokens that ComfyUI's Wan models put around the clip's own.
+
+        `options` are the transformer_options: a context window in them says which frames of the clip these are.
+        """
+        grid = self.grid(x.shape)
+        frame = grid.height * grid.width
+        before = after = 0
+        if getattr(self._model, "ref_conv", None) is not None and extras.get("reference_latent") is not None:
+            before = frame
+        if time_dim_concat is not None:
+            after += self.grid(time_dim_concat.shape).tokens
+        for latents in extras.get("context_latents") or ():
+            after += self.grid(latents.shape).tokens
+        window = options.get("context_window")
+        if window is None:
+            return replace(grid, before=before, after=after)
+        anchor = getattr(window, "causal_anchor_index", None)
+        numbers = tuple(window.index_list)
+        if anchor is not None and anchor >= 0:
+            numbers = (anchor, *numbers)
+        return replace(grid, before=before, after=after, numbers=numbers, clip_length=window.total_frames)
+
     def project_text(self, rows: Float[Tensor, "n width"]) -> Float[Tensor, "n hidden"]:
         return self._model.text_embedding(rows)
 
@@ -83,6 +113,38 @@ class ComfyWanBackbone(Backbone):
             return {}
         replace = {("double_block", layer): _recomputed(block) for layer, block in enumerate(self._model.blocks)}
         return {"patches_replace": {"dit": replace}}
+
+
+def _swap_attention(attention: TextAttention) -> Any:
+    """A pre-hook for cross-attentions: puts `attention` around the kernel, as an override of ComfyUI's own kind.
+
+    An override that is there already (another pack's) stays around the kernel. Image-to-video models ask for the
+    attention to their image rows first, which is none of the regions'.
+    """
+
+    def swap(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+        if not attention.acts:
+            return None
+        options = kwargs.get("transformer_options") or {}
+        earlier = options.get("optimized_attention_override")
+        image_calls = [hasattr(module, "k_img")]
+
+        def override(func: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *rest: Any, **extra: Any) -> Tensor:
+            # With its own options, so that what it calls does not come back here.
+            extra["transformer_options"] = options
+
+            def kernel(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                if earlier is not None:
+                    return earlier(func, q, k, v, heads, *rest, **extra)
+                return func(q, k, v, heads, *rest, **extra)
+
+            if image_calls.pop() if image_calls else False:
+                return kernel(q, k[: len(q)], v[: len(q)])
+            return attention.attend(q, k, v, heads, kernel)
+
+        return args, {**kwargs, "transformer_options": {**options, "optimized_attention_override": override}}
+
+    return swap
 
 
 def _recomputed(block: nn.Module) -> Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..concept import BaseFingerprint
-from .base import Backbone, ConceptPrompt, EncodedText, TokenGrid, flow_matching_pair
+from ..errors import CCVDError
+from .base import AnyPrompt, Backbone, EncodedText, Removable, TextAttention, TokenGrid, flow_matching_pair
 from .wan_sites import wan_fingerprint, wan_grid, wan_sites
 
 DIFFUSERS_NAMES = {
@@ -55,7 +58,7 @@ class DiffusersWanBackbone(Backbone):
         self,
         latents: Float[Tensor, "batch channels frames height width"],
         t: Float[Tensor, " batch"],
-        prompts: Sequence[ConceptPrompt],
+        prompts: Sequence[AnyPrompt],
     ) -> Float[Tensor, "batch channels frames height width"]:
         context = torch.stack([prompt.context for prompt in prompts]).to(latents.device, self.dtype)
         return self._transformer(latents.to(self.dtype), t.float() * 1000, context, return_dict=False)[0]
@@ -74,5 +77,47 @@ class DiffusersWanBackbone(Backbone):
     def blocks(self) -> Sequence[nn.Module]:
         return list(self._transformer.blocks)  # type: ignore[arg-type]
 
+    def hook_text_attention(self, attention: TextAttention) -> Sequence[Removable]:
+        return [RegionalProcessor(block.attn2, attention) for block in self.blocks()]
+
     def project_text(self, rows: Float[Tensor, "n width"]) -> Float[Tensor, "n hidden"]:
         return self._transformer.condition_embedder.text_embedder(rows)  # type: ignore[union-attr]
+
+
+class RegionalProcessor:
+    """Answers one cross-attention in place of its processor while regions act; `remove` puts the processor back."""
+
+    def __init__(self, module: Any, attention: TextAttention) -> None:
+        self._module, self._attention, self._processor = module, attention, module.processor
+        module.set_processor(self)
+
+    def remove(self) -> None:
+        if self._module.processor is self:
+            self._module.set_processor(self._processor)
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        rotary_emb: Any = None,
+    ) -> Tensor:
+        if not self._attention.acts or encoder_hidden_states is None:
+            return self._processor(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
+        if attn.add_k_proj is not None:
+            raise CCVDError(
+                "Regions work on text-to-video models in diffusers; this one reads a picture too (image-to-video). Use "
+                "a text-to-video model, or the nodes in ComfyUI."
+            )
+
+        def kernel(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            query, key, value = (part.unflatten(2, (attn.heads, -1)) for part in (q, k, v))
+            backend = getattr(self._processor, "_attention_backend", None)
+            return dispatch_attention_fn(query, key, value, backend=backend).flatten(2, 3).type_as(q)
+
+        q, k = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(encoder_hidden_states))
+        attended = self._attention.attend(q, k, attn.to_v(encoder_hidden_states), attn.heads, kernel)
+        for part in attn.to_out:
+            attended = part(attended)
+        return attended

@@ -47,8 +47,12 @@ def wan_sites(model: nn.Module, layers: int, names: Mapping[str, str] | None = N
 
 def wan_grid(latent_shape: Sequence[int], patch_size: Sequence[int]) -> TokenGrid:
     """Token grid of latents [..., frames, height, width], padded to whole patches."""
-    frames, height, width = (-(-size // patch) for size, patch in zip(latent_shape[-3:], patch_size, strict=True))
-    return TokenGrid(frames, height, width)
+    sizes = list(zip(latent_shape[-3:], patch_size, strict=True))
+    frames, height, width = (-(-size // patch) for size, patch in sizes)
+    (_, (latent_height, patch_height), (latent_width, patch_width)) = sizes
+    return TokenGrid(
+        frames, height, width, (latent_height / (height * patch_height), latent_width / (width * patch_width))
+    )
 
 
 def wan_fingerprint(

@@ -1,0 +1,72 @@
+"""From a prompt, regions and a set of concepts to a scene that a backbone can run (DESIGN 2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .aggregation import AggregationSettings
+from .backbones.base import Backbone, RegionalPrompt
+from .concept import Concept
+from .concept_prompt import Aggregated, aggregate
+from .prompt import named_concepts
+from .regions import RegionError, RegionSet
+
+
+@dataclass(frozen=True)
+class AggregatedScene:
+    """A scene, and what was aggregated for the whole frame (`parts[0]`) and for each region."""
+
+    prompt: RegionalPrompt
+    parts: tuple[Aggregated, ...]
+
+
+def check_region_prompts(regions: RegionSet, known: Iterable[str]) -> None:
+    """Raise RegionError for a region without a prompt, or named after a concept that its prompt does not name.
+
+    A region is named after a concept when its name is the concept's or is written `<name>`. The prompt is then almost
+    surely missing it, and the artist would see a plain dog in the region called rex.
+    """
+    known = set(known)
+    for number, region in enumerate(regions.regions, 1):
+        label = f"Region {number} ({region.name})" if region.name.strip() else f"Region {number}"
+        if not region.prompt.strip():
+            raise RegionError(f"{label} has no prompt. Write what is to be seen in it, for example 'a <name>'.")
+        name = region.name.strip()
+        bare = name.strip("<>").lower()
+        meant = name.startswith("<") and name.endswith(">")
+        if (meant or bare in known) and bare not in named_concepts(region.prompt):
+            raise RegionError(
+                f"{label} is named after the concept <{bare}>, but its prompt {region.prompt!r} does not say <{bare}>. "
+                f"Write <{bare}> where the concept is to be, or give the region another name."
+            )
+
+
+def scene_concepts(text: str, regions: RegionSet | None) -> tuple[str, ...]:
+    """Names of the concepts that the prompt and the regions' prompts name, in order of first mention."""
+    texts = [text, *(region.prompt for region in (regions.regions if regions else ()))]
+    return tuple(dict.fromkeys(name for part in texts for name in named_concepts(part)))
+
+
+def aggregate_scene(
+    backbone: Backbone,
+    text: str,
+    regions: RegionSet,
+    concepts: Sequence[Concept],
+    settings: AggregationSettings | None = None,
+    strengths: Mapping[str, float] | None = None,
+    own_rows_only: bool = True,
+    blend: float = 0.0,
+) -> AggregatedScene:
+    """Aggregate `concepts` for the whole frame's prompt and, by the same settings, for every region's.
+
+    A region's strength multiplies the strength of every concept inside it: of its adapters and its tokens.
+    Raises what `aggregate` raises, and RegionError (see `check_region_prompts`).
+    """
+    check_region_prompts(regions, [concept.name for concept in concepts])
+    strengths = strengths or {}
+    parts = [aggregate(backbone, text, concepts, settings, strengths, own_rows_only)]
+    for region in regions.regions:
+        own = {concept.name: strengths.get(concept.name, 1.0) * region.strength for concept in concepts}
+        parts.append(aggregate(backbone, region.prompt, concepts, settings, own, own_rows_only))
+    return AggregatedScene(RegionalPrompt(tuple(part.prompt for part in parts), regions, blend), tuple(parts))
