@@ -83,7 +83,9 @@ def parse_layout(text: str) -> RegionLayout:
         return RegionLayout(512, 512)
     try:
         value = json.loads(text, parse_constant=lambda name: refuse("a number", "a finite number", name))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except RegionLayoutError:
+        raise
+    except (ValueError, RecursionError) as error:  # not JSON, or an integer of thousands of digits
         raise RegionLayoutError(
             f"The region layout is damaged ({error}). Clear the regions in the editor and draw them again."
         ) from error
@@ -192,10 +194,11 @@ def yes_or_no(value: Any, where: str) -> bool:
 
 
 def number_in(value: Any, where: str, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or infinite:
         refuse(where, "a finite number", repr(value)[:40])
     if not low <= value <= high:
-        refuse(where, f"a number between {low:g} and {high:g}", f"{value:g}")
+        refuse(where, f"a number between {low:g} and {high:g}", repr(value)[:40])
     return float(value)
 
 

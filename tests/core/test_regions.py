@@ -1,0 +1,145 @@
+"""Regions from masks and boxes, and where they are in pixels."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from ccvd_core.region_inputs import boxes_as_regions, painted_regions
+from ccvd_core.region_layout import Keyframe, Region
+from ccvd_core.region_pixels import box_pixels, mask_at, moves, pixel_box_at
+from ccvd_core.regions import PaintedRegion, RegionError, RegionSet
+
+
+def box(x: float = 0, y: float = 0, width: float = 10, height: float = 10, **more: object) -> dict[str, object]:
+    return {"x": x, "y": y, "width": width, "height": height, **more}
+
+
+def moving(*keyframes: tuple[float, tuple[float, float, float, float]]) -> Region:
+    return Region("a", "", "#ffffff", 1.0, tuple(Keyframe(t, box) for t, box in keyframes))
+
+
+def test_each_mask_is_a_region_with_its_prompt():
+    masks = torch.zeros(2, 4, 6)
+    masks[0, 0, 0], masks[1, 3, 5] = 1, 1.1
+    first, second = painted_regions(masks, ["a <rex>"], per_frame=False, frames=9)
+    assert (first.prompt, second.prompt) == ("a <rex>", "")
+    assert first.mask.shape == second.mask.shape == (1, 4, 6)
+    assert float(second.mask.max()) == 1.0 and not moves(second)
+
+
+def test_a_mask_per_frame_is_one_region_that_moves():
+    masks = torch.zeros(3, 4, 4)
+    masks[1] = 1
+    (region,) = painted_regions(masks, ["x", "y"], per_frame=True, frames=3)
+    assert region.mask.shape == (3, 4, 4) and region.prompt == "x" and moves(region)
+
+
+@pytest.mark.parametrize(
+    ("masks", "per_frame", "words"),
+    [
+        (torch.zeros(1, 4, 4), False, "On mask 1 nothing is painted"),
+        (torch.cat([torch.ones(1, 4, 4), torch.zeros(1, 4, 4)]), False, "On mask 2 nothing is painted"),
+        (torch.full((1, 4, 4), math.nan), False, "not numbers"),
+        (torch.full((1, 4, 4), math.inf), False, "not numbers"),
+        (torch.full((1, 4, 4), 255.0), False, "from 0 to 1; got 255 to 255"),
+        (torch.ones(0, 4, 4), False, r"got \[0, 4, 4\]"),
+        (torch.ones(1, 1, 4, 4), False, r"got \[1, 1, 4, 4\]"),
+        (torch.ones(65, 2, 2), False, "at most 64.*set `mask_batch` to frames"),
+        (torch.ones(4, 2, 2), True, r"1 or 9 masks.*got 4"),
+    ],
+)
+def test_masks_that_cannot_be_used(masks: torch.Tensor, per_frame: bool, words: str):
+    with pytest.raises(RegionError, match=words):
+        painted_regions(masks, [], per_frame, frames=9)
+
+
+def test_frames_of_boxes_are_keyframes():
+    still, walks = boxes_as_regions(
+        [[box(0, 0), box(0, 0, label="dog")], [box(0, 0), box(10, 20)], [box(0, 0), box(90, 40, 20)]], ["p"], 100, 50
+    )
+    assert still.keyframes == (Keyframe(0.0, (0.0, 0.0, 0.1, 0.2)),)
+    assert (still.name, still.prompt, walks.name, walks.prompt) == ("box 1", "p", "dog", "")
+    assert [keyframe.t for keyframe in walks.keyframes] == [0.0, 0.5, 1.0]
+    # Cut at the right edge.
+    assert walks.keyframes[2].box == pytest.approx((0.9, 0.8, 0.1, 0.2))
+
+
+@pytest.mark.parametrize("boxes", [box(), [box()], [[box()]]], ids=["one box", "one frame", "frames"])
+def test_the_forms_that_boxes_come_in(boxes: object):
+    (region,) = boxes_as_regions(boxes, [], 20, 20)
+    assert region.keyframes == (Keyframe(0.0, (0.0, 0.0, 0.5, 0.5)),)
+
+
+def test_no_boxes_are_no_regions():
+    assert boxes_as_regions([], [], 20, 20) == [] == boxes_as_regions([[]], [], 20, 20)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "words"),
+    [
+        ("boxes", "`boxes`: expected a list of frames"),
+        ([3], "frame 1: expected a list of boxes; got 3"),
+        ([[3]], "frame 1, box 1: expected a table with x, y"),
+        ([[box(x=math.nan)]], "frame 1, box 1: x: expected a finite number"),
+        ([[{"x": 1}]], "frame 1, box 1: y: expected"),
+        ([[box()], [box(width=0)]], "frame 2, box 1: expected a box with an area inside"),
+        ([[box(x=500)]], "area inside the 100 x 50 frame"),
+        ([[box(width=-5)]], "area inside"),
+        ([[box()] * 65], "65 boxes in one frame"),
+        ([[box()]] * 1001, "1001 frames; at most 1000"),
+    ],
+)
+def test_boxes_that_cannot_be_used(boxes: object, words: str):
+    with pytest.raises(RegionError, match=words):
+        boxes_as_regions(boxes, [], 100, 50)
+
+
+def test_a_region_set_bounds_its_frame_and_its_number():
+    region = moving((0.0, (0, 0, 1, 1)))
+    assert RegionSet(832, 480, (region,)).regions == (region,)
+    with pytest.raises(RegionError, match=r"width.*got 0"):
+        RegionSet(0, 480, ())
+    with pytest.raises(RegionError, match=r"height.*got 20000"):
+        RegionSet(832, 20000, ())
+    with pytest.raises(RegionError, match="at most 64 regions; got 65"):
+        RegionSet(832, 480, (region,) * 65)
+
+
+@pytest.mark.parametrize("strength", [-1.0, 11.0, math.nan])
+def test_a_painted_region_bounds_its_strength(strength: float):
+    with pytest.raises(RegionError, match="strength from 0 to 10"):
+        PaintedRegion("a", "", strength, torch.ones(1, 2, 2))
+
+
+def test_a_painted_region_wants_floats():
+    with pytest.raises(RegionError, match=r"got \[2, 2\] of torch\.float32"):
+        PaintedRegion("a", "", 1.0, torch.ones(2, 2))
+    with pytest.raises(RegionError, match="int64"):
+        PaintedRegion("a", "", 1.0, torch.ones(1, 2, 2, dtype=torch.int64))
+
+
+def test_pixels_of_a_box():
+    assert box_pixels((0.25, 0.5, 0.5, 0.5), 8, 4) == (2, 2, 4, 2)
+    # At least one pixel, and never outside.
+    assert box_pixels((0.999, -0.5, 0.0001, 0.6), 8, 4) == (7, 0, 1, 1)
+
+
+def test_the_mask_of_a_moving_box():
+    region = moving((0.0, (0, 0, 0.5, 1)), (1.0, (0.5, 0, 0.5, 1)))
+    assert moves(region)
+    row = [mask_at(region, t, 4, 1)[0].tolist() for t in (0.0, 0.5, 1.0)]
+    assert row == [[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    assert pixel_box_at(region, 0.5, 4, 1) == (1, 0, 2, 1)
+
+
+def test_painted_masks_are_fitted_to_the_frame():
+    mask = torch.zeros(2, 2, 2)
+    mask[0, 0, 0], mask[1, 1, 1] = 1, 1
+    region = PaintedRegion("a", "", 1.0, mask)
+    assert mask_at(region, 1.0, 2, 2).tolist() == [[0, 0], [0, 1]]
+    assert mask_at(region, 0.0, 8, 4).shape == (4, 8)
+    assert pixel_box_at(region, 1.0, 2, 2) == (1, 1, 1, 1)
+    assert pixel_box_at(PaintedRegion("a", "", 1.0, torch.zeros(1, 2, 2)), 0.0, 4, 4) == (0, 0, 1, 1)
