@@ -32,6 +32,7 @@ from .concept_header import (
     describe,
     header_end,
     parse_header,
+    read_start,
     unreadable,
 )
 from .errors import CCVDError, ConceptFileError, LibraryError
@@ -83,6 +84,33 @@ def load_concept(path: Path) -> Concept:
             order=about.order,
             settings=about.settings,
             preview=about.preview,
+        )
+    except ConceptFileError:
+        raise
+    except CCVDError as error:
+        raise damaged(path, str(error).rstrip(".")) from error
+
+
+@torch.inference_mode(False)
+def load_outline(path: Path) -> Concept:
+    """A concept without its adapters, from the file's header alone: what aggregation needs to tell how relevant it is.
+
+    Tens of times smaller than the file. The checksum, which covers the adapters too, is checked by `load_concept` only.
+    Raises ConceptFileError.
+    """
+    header = parse_header(path, *read_start(path))
+    about = describe(header)
+    try:
+        return Concept(
+            about.name,
+            about.kind,
+            about.class_words,
+            {},
+            finite(path, "tokens", header.tensor("tokens", 3)),
+            finite(path, "keys", header.tensor("keys", 2)),
+            finite(path, "class keys", header.tensor("class_keys", 2)),
+            about.base,
+            about.order,
         )
     except ConceptFileError:
         raise

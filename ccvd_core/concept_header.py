@@ -159,14 +159,18 @@ def read_header(path: Path) -> ConceptHeader:
 
     Raises ConceptFileError for files that are foreign, newer, cut off or evidently damaged.
     """
+    return describe(parse_header(path, *read_start(path)))
+
+
+def read_start(path: Path) -> tuple[bytes, int]:
+    """(the file up to its tensors, bytes of the whole file). Raises ConceptFileError."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             start = file.read(LENGTH_BYTES)
-            start += file.read(header_end(path, start, size) - LENGTH_BYTES)
+            return start + file.read(header_end(path, start, size) - LENGTH_BYTES), size
     except OSError as error:
         raise unreadable(path, error) from error
-    return describe(parse_header(path, start, size))
 
 
 def header_end(path: Path, start: bytes, size: int) -> int:

@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from .concept import Concept, check_name
-from .concept_file import load_concept, save_concept
-from .concept_header import SUFFIX, ConceptHeader, read_header
+from .concept_file import load_concept, load_outline, save_concept
+from .concept_header import SUFFIX, ConceptHeader, read_header, unreadable
 from .errors import CCVDError, ConceptFileError, LibraryError, UnknownConceptError
 from .whole_files import advice, write_whole
 
@@ -45,6 +45,16 @@ class ConceptLibrary:
         """Read one concept. Raises UnknownConceptError, or ConceptFileError when its file is damaged."""
         concept = load_concept(self._existing(name))
         return concept if concept.name == name else replace(concept, name=name)
+
+    def outline(self, name: str) -> Concept:
+        """One concept without its adapters, read once as long as its file stays the same. Raises as `load` does."""
+        path = self._existing(name)
+        try:
+            status = file_status(str(path))
+        except OSError as error:
+            raise unreadable(path, error) from error
+        outline = cached_outline(path, status.st_size, status.st_mtime_ns, status.st_ino)
+        return outline if outline.name == name else replace(outline, name=name)
 
     def check_can_add(self, name: str) -> None:
         """Raise LibraryError if `add` would fail now: to be asked before an hour of learning, not after."""
@@ -174,6 +184,12 @@ class ConceptLibrary:
 def cached_header(path: Path, size: int, modified: int, file_id: int) -> ConceptHeader:
     """A file's header, read once as long as the file stays the same: a library is listed often and changed rarely."""
     return read_header(path)
+
+
+@lru_cache(maxsize=256)
+def cached_outline(path: Path, size: int, modified: int, file_id: int) -> Concept:
+    """A concept's outline, a few megabytes at most; a prompt is changed often and the library rarely."""
+    return load_outline(path)
 
 
 def file_status(path: str) -> os.stat_result:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .aggregate_adapters import AggregateAdapters
+from .ccvd_sampler import CCVDSampler
 from .concept_library import ConceptLibraryNode
 from .demo_model import DemoModel
 from .learn_concept import LearnConcept
+from .region_sampling import RegionSampling
 from .types import register_model_folder
 
 
@@ -18,4 +20,4 @@ class CCVDExtension(ComfyExtension):
         register_model_folder()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [DemoModel, LearnConcept, ConceptLibraryNode, AggregateAdapters]
+        return [DemoModel, LearnConcept, ConceptLibraryNode, AggregateAdapters, RegionSampling, CCVDSampler]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io, ui
+from jaxtyping import Float
+from torch import Tensor
 
 from ..ccvd_core.aggregation import PARTICIPANTS, AggregationSettings, describe_relevance
 from ..ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ..ccvd_core.concept_prompt import aggregate
-from ..ccvd_core.prompt import check_known, named_concepts
+from ..ccvd_core.prompt import check_known
+from ..ccvd_core.region_prompt import AggregatedScene, aggregate_scene, scene_concepts
+from ..ccvd_core.regions import RegionSet
 from .patching import KEY, PromptState, with_concepts
 from .pictures import heat_map
 from .text_encoder import PromptReader
-from .types import LibrarySelection, LibraryType
+from .types import LibrarySelection, LibraryType, RegionsType
 
 
 class AggregateAdapters(io.ComfyNode):
@@ -72,6 +77,12 @@ class AggregateAdapters(io.ComfyNode):
                     "into the rest of the prompt.",
                     advanced=True,
                 ),
+                RegionsType.Input(
+                    "regions",
+                    optional=True,
+                    tooltip="From Region Mask: what is where. The prompt above is then for all that lies outside the "
+                    "regions.",
+                ),
             ],
             outputs=[
                 io.Model.Output("model_out", display_name="model"),
@@ -94,18 +105,43 @@ class AggregateAdapters(io.ComfyNode):
         participants: Any,
         pinned: bool,
         own_words_only: bool,
+        regions: RegionSet | None = None,
     ) -> io.NodeOutput:
         settings = AggregationSettings(sharpness, top_k, participants, pinned)
         names = library.names()
-        check_known(named_concepts(prompt), names)
+        check_known(scene_concepts(prompt, regions), names)
         reader = PromptReader(clip)
         backbone = ComfyWanBackbone(model.model.diffusion_model, reader)
-        concepts = [library.library.load(name) for name in names]
-        result = aggregate(backbone, prompt, concepts, settings, library.strengths, own_words_only)
-        used = [concept for index, concept in enumerate(concepts) if bool(result.prompt.weights[:, index].any())]
-        patched = with_concepts(model, used) if used else model
-        state = PromptState(result.prompt, names)
-        conditioning = [[context, {**extra, KEY: state} if used else extra] for context, extra in reader.conditioning]
-        picture = heat_map(result.weights, names, "Weight of each concept per layer")
-        text = describe_relevance(result.weights, result.relevances, names)
-        return io.NodeOutput(patched, conditioning, picture, text, ui=ui.PreviewImage(picture, cls=cls))
+        regions = regions or RegionSet(1, 1, ())
+        outlines = [library.library.outline(name) for name in names]
+        scene = aggregate_scene(backbone, prompt, regions, outlines, settings, library.strengths, own_words_only)
+        # Adapters are large: only those that act are read.
+        concepts = [library.library.load(name) for name in acting(scene, names)]
+        acts = bool(concepts or regions.regions)
+        state = PromptState(scene.prompt, names)
+        conditioning = [[context, {**extra, KEY: state} if acts else extra] for context, extra in reader.conditioning]
+        picture = heat_map(largest_weights(scene), names, "Weight of each concept per layer")
+        return io.NodeOutput(
+            with_concepts(model, concepts) if acts else model,
+            conditioning,
+            picture,
+            describe_scene(scene, regions, names),
+            ui=ui.PreviewImage(picture, cls=cls),
+        )
+
+
+def acting(scene: AggregatedScene, names: Sequence[str]) -> list[str]:
+    """Names of the concepts with some weight somewhere."""
+    return [name for column, name in enumerate(names) if any(p.weights[:, column].any() for p in scene.prompt.prompts)]
+
+
+def largest_weights(scene: AggregatedScene) -> Float[Tensor, "layers concepts"]:
+    """Each concept's weight where it is largest: in the whole frame's prompt or in some region."""
+    return torch.stack([part.weights for part in scene.parts]).amax(0)
+
+
+def describe_scene(scene: AggregatedScene, regions: RegionSet, names: Sequence[str]) -> str:
+    """The relevance table of the prompt and, with regions, one of each region."""
+    tables = [describe_relevance(part.weights, part.relevances, names) for part in scene.parts]
+    titles = [f"Region {number} ({region.prompt})" for number, region in enumerate(regions.regions, 1)]
+    return "\n\n".join([tables[0], *(f"{title}\n{table}" for title, table in zip(titles, tables[1:], strict=True))])

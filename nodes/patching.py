@@ -1,11 +1,13 @@
-"""Putting concepts on a stock MODEL: one injection and two wrappers on a clone, so that any sampler works with it.
+"""Putting concepts on a stock MODEL: one injection and three wrappers on a clone, so that any sampler works with it.
 
-CONDITIONING carries each prompt's weights under the key `ccvd`; ComfyUI keeps such keys and gives every conditioning a
-uuid, which tells the model call which batch rows belong to which prompt, however the sampler batches them.
+CONDITIONING carries each prompt's weights and regions under the key `ccvd`; ComfyUI keeps such keys and gives every
+conditioning a uuid, which tells the model call which batch rows belong to which prompt, however the sampler batches
+them.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,57 +17,91 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 
 from ..ccvd_core.backbones.attachment import Attachment
-from ..ccvd_core.backbones.base import ConceptPrompt, EncodedText
+from ..ccvd_core.backbones.base import AnyPrompt, ConceptPrompt, EncodedText, RegionalPrompt
 from ..ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ..ccvd_core.concept import Concept
 from ..ccvd_core.errors import CCVDError
+from ..ccvd_core.noise_merge import RegionSettings
+from ..ccvd_core.regions import RegionError
+from .region_merging import RegionMerging
 
 KEY = "ccvd"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PromptState:
-    """What a conditioning carries: the prompt and the concepts that its columns stand for."""
+    """What a conditioning carries: the prompt, or scene, and the concepts that its columns stand for."""
 
-    prompt: ConceptPrompt
+    prompt: AnyPrompt
     concepts: tuple[str, ...]
 
-    def over(self, names: Sequence[str]) -> ConceptPrompt:
-        """The prompt with columns for `names`: concepts it does not know have weight 0."""
-        weights = torch.zeros(self.prompt.weights.shape[0], len(names))
-        gates = torch.zeros(self.prompt.gates.shape[0], len(names))
+    def over(self, names: Sequence[str], blend: float | None) -> AnyPrompt:
+        """The prompt with columns for `names`: concepts it does not know have weight 0. `blend` None: its own."""
+        if isinstance(self.prompt, ConceptPrompt):
+            return self._columns(self.prompt, names)
+        prompts = tuple(self._columns(prompt, names) for prompt in self.prompt.prompts)
+        if len(prompts) == 1:
+            return prompts[0]
+        return replace(self.prompt, prompts=prompts, blend=self.prompt.blend if blend is None else blend)
+
+    def _columns(self, prompt: ConceptPrompt, names: Sequence[str]) -> ConceptPrompt:
+        weights = torch.zeros(prompt.weights.shape[0], len(names))
+        gates = torch.zeros(prompt.gates.shape[0], len(names))
         for column, name in enumerate(self.concepts):
             if name in names:
-                weights[:, names.index(name)] = self.prompt.weights[:, column]
-                gates[:, names.index(name)] = self.prompt.gates[:, column]
-        return replace(self.prompt, weights=weights, gates=gates)
+                weights[:, names.index(name)] = prompt.weights[:, column]
+                gates[:, names.index(name)] = prompt.gates[:, column]
+        return replace(prompt, weights=weights, gates=gates)
 
 
 class ConceptRuntime:
-    """The concepts on one patched MODEL and, while it is loaded, their attachment."""
+    """The concepts on one patched MODEL, how it samples regions and, while it is loaded, their attachment."""
 
-    def __init__(self, concepts: Sequence[Concept]) -> None:
-        self.concepts = tuple(concepts)
+    def __init__(self, concepts: Sequence[Concept], settings: RegionSettings | None = None) -> None:
+        self.concepts, self.settings = tuple(concepts), settings
         self._names = [concept.name for concept in concepts]
+        self._backbone: ComfyWanBackbone | None = None
         self._attachment: Attachment | None = None
-        self._prompts: dict[Any, PromptState] = {}
+        self._prompts: dict[uuid.UUID, AnyPrompt] = {}
+        self._known: dict[int, tuple[PromptState, AnyPrompt]] = {}
+        self._merging = RegionMerging(settings or RegionSettings())
 
     def inject(self, patcher: ModelPatcher) -> None:
-        backbone = ComfyWanBackbone(patcher.model.diffusion_model, no_text, patcher.model.get_dtype_inference())
-        self._attachment = Attachment(backbone, [concept.adapters for concept in self.concepts])
+        self._backbone = ComfyWanBackbone(patcher.model.diffusion_model, no_text, patcher.model.get_dtype_inference())
+        self._attachment = Attachment(self._backbone, [concept.adapters for concept in self.concepts])
         self._attachment.attach()
 
     def eject(self, _: ModelPatcher) -> None:
         if self._attachment is not None:
             self._attachment.detach()
-            self._attachment = None
+            self._attachment = self._backbone = None
+        self._prompts, self._known = {}, {}
 
-    def note_conditionings(self, executor: Any, model: Any, conds: Any, *args: Any, **kwargs: Any) -> Any:
-        """CALC_COND_BATCH wrapper: remember which uuid carries which prompt."""
-        self._prompts = {
-            cond["uuid"]: cond[KEY] for group in conds if group is not None for cond in group if KEY in cond
-        }
-        return executor(model, conds, *args, **kwargs)
+    def sample(self, executor: Any, guider: Any, sigmas: Any, extra: Any, callback: Any, noise: Any, *args: Any) -> Any:
+        """SAMPLER_SAMPLE wrapper: what is made once per run is kept as long as the sampler runs, and its noise."""
+        try:
+            with self._merging.run(noise):
+                return executor(guider, sigmas, extra, callback, noise, *args)
+        finally:
+            self._prompts, self._known = {}, {}
+            if self._attachment is not None:
+                self._attachment.forget_scenes()
+
+    def calc_conds(
+        self, executor: Any, model: Any, conds: Any, x: torch.Tensor, timestep: torch.Tensor, options: Any
+    ) -> Any:
+        """CALC_COND_BATCH wrapper: remember which uuid carries which prompt, and merge regions' own predictions."""
+        conds = own_conditionings(conds)
+        self._prompts = {}
+        for group in conds:
+            for cond in group or ():
+                if KEY in cond:
+                    self._prompts[cond["uuid"]] = self._prompt(cond)
+        scenes = {u: prompt for u, prompt in self._prompts.items() if isinstance(prompt, RegionalPrompt)}
+        if self._backbone is None or not scenes or not self._merging.now(timestep, options):
+            return executor(model, conds, x, timestep, options)
+        grid = self._backbone.call_grid(x, options["transformer_options"], None, {})
+        return self._merging.merged(executor, model, conds, x, timestep, options, scenes, self._prompts, grid)
 
     def run_model(
         self,
@@ -82,13 +118,55 @@ class ConceptRuntime:
         options = transformer_options or {}
         args = (x, timestep, context, clip_fea, time_dim_concat, options)
         uuids = options.get("uuids", [])
-        states = [self._prompts.get(uuid) for uuid in uuids]
-        if self._attachment is None or not any(states):
+        found = [self._prompts.get(uuid) for uuid in uuids]
+        if self._attachment is None or self._backbone is None or not any(found):
             return executor(*args, **kwargs)
         rows = x.shape[0] // len(uuids)
-        prompts = [None if state is None else state.over(self._names) for state in states for _ in range(rows)]
-        with self._attachment.activate(prompts, x.device, context.shape[1]):
-            return executor(*args, **kwargs)
+        prompts = [prompt for prompt in found for _ in range(rows)]
+        grid = self._backbone.call_grid(x, options, time_dim_concat, kwargs)
+        measures = self._merging.measures
+        with self._attachment.activate(prompts, x.device, context.shape[1], grid, measures):
+            result = executor(*args, **kwargs)
+            if measures and any(isinstance(prompt, RegionalPrompt) for prompt in found):
+                masses = self._attachment.attention_masses()
+                for place, u in enumerate(uuids):
+                    self._merging.masses[u] = masses[place * rows : (place + 1) * rows]
+        return result
+
+    def _prompt(self, cond: Mapping[str, Any]) -> AnyPrompt:
+        """A conditioning's prompt over this MODEL's concepts: the same object in every step."""
+        state: PromptState = cond[KEY]
+        if id(state) not in self._known:
+            blend = None if self.settings is None else self.settings.blend
+            self._known[id(state)] = (state, state.over(self._names, blend))
+        prompt = self._known[id(state)][1]
+        if isinstance(prompt, RegionalPrompt) and cond.get("area") is not None:
+            raise RegionError(
+                "A conditioning with regions also has an area (Conditioning Set Area, or Set Mask with set_cond_area). "
+                "Regions need the whole frame: remove that node, and draw the area as a region instead."
+            )
+        return prompt
+
+
+def own_conditionings(conds: Sequence[Any]) -> list[Any]:
+    """The groups with every prompt on one conditioning only.
+
+    For a conditioning with an area, ComfyUI gives the other group a copy of it with that group's text in it, and our
+    key and its uuid with it: no concept belongs there.
+    """
+    seen: set[Any] = set()
+    groups = []
+    for group in conds:
+        if group is not None:
+            group = [
+                {key: value for key, value in cond.items() if key != KEY} | {"uuid": uuid.uuid4()}
+                if KEY in cond and cond["uuid"] in seen
+                else cond
+                for cond in group
+            ]
+            seen |= {cond["uuid"] for cond in group}
+        groups.append(group)
+    return groups
 
 
 def no_text(_: str) -> EncodedText:
@@ -98,14 +176,25 @@ def no_text(_: str) -> EncodedText:
 
 def with_concepts(model: ModelPatcher, concepts: Sequence[Concept]) -> ModelPatcher:
     """A clone of MODEL that knows `concepts` too; those already on it stay. The original is untouched."""
-    patched = model.clone()
-    present = patched.get_attachment(KEY)
+    present = model.get_attachment(KEY)
     known = {concept.name: concept for concept in (present.concepts if present else ())}
-    runtime = ConceptRuntime(list({**known, **{concept.name: concept for concept in concepts}}.values()))
+    merged = {**known, **{concept.name: concept for concept in concepts}}
+    return with_runtime(model, ConceptRuntime(list(merged.values()), present.settings if present else None))
+
+
+def with_region_settings(model: ModelPatcher, settings: RegionSettings) -> ModelPatcher:
+    """A clone of MODEL that samples regions by these settings. The original is untouched."""
+    present = model.get_attachment(KEY)
+    return with_runtime(model, ConceptRuntime(present.concepts if present else (), settings))
+
+
+def with_runtime(model: ModelPatcher, runtime: ConceptRuntime) -> ModelPatcher:
+    patched = model.clone()
     patched.set_attachments(KEY, runtime)
     patched.set_injections(KEY, [PatcherInjection(runtime.inject, runtime.eject)])
     for kind, wrapper in (
-        (WrappersMP.CALC_COND_BATCH, runtime.note_conditionings),
+        (WrappersMP.SAMPLER_SAMPLE, runtime.sample),
+        (WrappersMP.CALC_COND_BATCH, runtime.calc_conds),
         (WrappersMP.DIFFUSION_MODEL, runtime.run_model),
     ):
         patched.remove_wrappers_with_key(kind, KEY)

@@ -11,7 +11,7 @@ from ..ccvd_core.errors import CCVDError
 class PromptReader:
     """A CLIP as the core wants it: text in, context rows and pieces out. Raises CCVDError unless it is Wan's UMT5.
 
-    `conditioning` keeps what the stock nodes would have made of the last text.
+    `conditioning` keeps what the stock nodes would have made of the first text.
     """
 
     def __init__(self, clip: Any) -> None:
@@ -28,5 +28,6 @@ class PromptReader:
         tokens = self._clip.tokenize(text)
         pieces = [self._id_to_piece(int(token)) for batch in tokens["umt5xxl"] for token, *_ in batch]
         end = pieces.index("</s>") if "</s>" in pieces else len(pieces)
-        self.conditioning = self._clip.encode_from_tokens_scheduled(tokens)
-        return EncodedText(self.conditioning[0][0][0], tuple(pieces[:end]))
+        conditioning = self._clip.encode_from_tokens_scheduled(tokens)
+        self.conditioning = self.conditioning or conditioning
+        return EncodedText(conditioning[0][0][0], tuple(pieces[:end]))

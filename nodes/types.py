@@ -14,6 +14,8 @@ from ..ccvd_core.errors import CCVDError
 from ..ccvd_core.library import ConceptLibrary
 
 LibraryType = io.Custom("CCVD_LIBRARY")
+RegionsType = io.Custom("CCVD_REGIONS")
+"""A `ccvd_core.regions.RegionSet`."""
 MODEL_FOLDER = "ccvd"
 
 

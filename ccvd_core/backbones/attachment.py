@@ -67,7 +67,7 @@ class Attachment:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._scenes = {}
+        self.forget_scenes()
         self.deactivate()
 
     def __enter__(self) -> Attachment:
@@ -97,6 +97,10 @@ class Attachment:
             yield
         finally:
             self.deactivate()
+
+    def forget_scenes(self) -> None:
+        """Let go of the masks and indices that were kept for the next step, and of their prompts."""
+        self._scenes = {}
 
     def deactivate(self) -> None:
         self._active = self._rows = self._projected = self._regions = None
