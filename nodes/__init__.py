@@ -9,6 +9,8 @@ from .ccvd_sampler import CCVDSampler
 from .concept_library import ConceptLibraryNode
 from .demo_model import DemoModel
 from .learn_concept import LearnConcept
+from .region_mask import RegionMask
+from .routes import register_routes
 from .region_sampling import RegionSampling
 from .types import register_model_folder
 
@@ -18,6 +20,7 @@ class CCVDExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         register_model_folder()
+        register_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [DemoModel, LearnConcept, ConceptLibraryNode, AggregateAdapters, RegionSampling, CCVDSampler]

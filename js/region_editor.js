@@ -1,0 +1,129 @@
+// The region editor as a ComfyUI widget: its value is the layout's text, in the classic canvas and in Nodes 2.0.
+
+import { app } from "../../scripts/app.js";
+import { RegionModel } from "./region_editor_model.js";
+import { Panel } from "./region_editor_panel.js";
+import { conceptGroups, connectedPicture, hasBackground, loadPictures, sentFrames, videoOf } from "./region_editor_sources.js";
+import { addStyle } from "./region_editor_style.js";
+import { textsFor } from "./region_editor_text.js";
+
+const TYPE = "CCVD_REGION_EDITOR";
+const CLASS = "ccvd-regions";
+const LEAST_HEIGHT = 430;
+const FIRST_SIZE = [540, 760];
+
+/** Call `extra` after what the node does already. */
+function after(node, name, extra) {
+  const before = node[name];
+  node[name] = function chained(...given) {
+    const result = before?.apply(this, given);
+    extra.apply(this, given);
+    return result;
+  };
+}
+
+/** Tell ComfyUI that a change is complete: one step of its own undo. */
+function noteStep() {
+  app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.();
+}
+
+/** The wheel zooms the graph; in Nodes 2.0 it gets there by itself. */
+function zoomGraph(event) {
+  if (globalThis.LiteGraph?.vueNodesMode) return;
+  event.preventDefault();
+  app.canvas?.processMouseWheel?.(event);
+}
+
+function createWidget(node, inputName, inputData) {
+  addStyle(document);
+  const model = new RegionModel(inputData?.[1]?.default ?? "{}");
+  const root = document.createElement("div");
+  root.className = CLASS;
+  const texts = textsFor(app.extensionManager?.setting?.get?.("Comfy.Locale"));
+  const panel = new Panel(root, model, texts, {
+    concepts: () => conceptGroups(app.rootGraph ?? app.graph, texts.inGraph),
+    wheel: zoomGraph,
+  });
+  const widget = node.addDOMWidget(inputName, TYPE, root, {
+    getValue: () => model.text,
+    setValue: (text) => model.load(text),
+    getMinHeight: () => LEAST_HEIGHT,
+    hideOnZoom: false,
+  });
+  model.listen((kind) => {
+    if (kind === "edit") {
+      node.graph?.setDirtyCanvas?.(true);
+    } else if (kind === "step") {
+      noteStep();
+    }
+  });
+  follow(node, model, panel);
+  after(widget, "onRemove", () => panel.close());
+  if (node.size[0] < FIRST_SIZE[0] || node.size[1] < FIRST_SIZE[1]) {
+    node.setSize?.([Math.max(node.size[0], FIRST_SIZE[0]), Math.max(node.size[1], FIRST_SIZE[1])]);
+  }
+  return { widget, minWidth: FIRST_SIZE[0], minHeight: LEAST_HEIGHT };
+}
+
+/** Keep the editor to the node's other inputs: the video's size and length, and the background. */
+function follow(node, model, panel) {
+  let frames = [];
+  let wanted = "";
+  const video = () => model.setVideo(...videoOf(node));
+  const show = () => {
+    const picture = frames[Math.round(model.t * (frames.length - 1))] ?? null;
+    if (panel.stage.picture === picture) return;
+    panel.stage.picture = picture;
+    panel.stage.draw();
+  };
+  const background = async (urls) => {
+    const key = urls.join("\n");
+    if (key === wanted) return;
+    wanted = key;
+    const loaded = await loadPictures(urls);
+    if (wanted !== key) return;
+    frames = loaded;
+    show();
+  };
+  const beforeARun = () => {
+    const url = connectedPicture(node);
+    background(url ? [url] : []);
+  };
+  model.listen(show);
+  after(node, "onExecuted", (output) => background(sentFrames(output)));
+  after(node, "onConnectionsChange", () => setTimeout(beforeARun));
+  after(node, "onWidgetChanged", video);
+  after(node, "onConfigure", () => setTimeout(() => {
+    video();
+    beforeARun();
+  }));
+  // Values may also be set without any notice; whoever comes to draw sees the right ones.
+  panel.element.addEventListener("pointerenter", () => {
+    video();
+    if (hasBackground(node) && !frames.length) beforeARun();
+  });
+  setTimeout(() => {
+    for (const name of ["width", "height", "frames"]) {
+      const other = node.widgets?.find((one) => one.name === name);
+      if (other) after(other, "callback", () => setTimeout(video));
+    }
+    video();
+    beforeARun();
+  });
+}
+
+/** After Ctrl+Z, Nodes 2.0 goes on showing the element of the node that it has replaced: put the new one there. */
+function remount(node) {
+  const root = node.widgets?.find((widget) => widget.type === TYPE)?.element;
+  if (!root) return;
+  setTimeout(() => {
+    if (root.isConnected) return;
+    document.querySelector(`[data-node-id="${node.id}"] .${CLASS}`)?.replaceWith(root);
+  });
+}
+
+app.registerExtension({
+  name: "CCVD.RegionEditor",
+  getCustomWidgets: () => ({ [TYPE]: createWidget }),
+  loadedGraphNode: remount,
+});

@@ -1,0 +1,321 @@
+// The editor's page elements around the canvas: toolbar, time, the list of regions, the fields of the selected one.
+
+import { icon } from "./region_editor_icons.js";
+import { frameOf, mentions } from "./region_editor_regions.js";
+import { Stage } from "./region_editor_stage.js";
+
+const FRAMES_PER_SECOND = 16;
+
+/** Make an element; `properties` are set on it, `children` appended. */
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+/** Set a field unless it has that value already: writing into a field moves its caret. */
+function put(field, value) {
+  if (field.value !== String(value)) field.value = value;
+}
+
+export class Panel {
+  #stop = null;
+  #buttons = [];
+  #overlay = null;
+
+  /** `root` takes the panel; `concepts()` resolves to groups for the concept list; `wheel` gets the canvas's wheel events. */
+  constructor(root, model, texts, { concepts, wheel }) {
+    this.root = root;
+    this.model = model;
+    this.texts = texts;
+    this.stage = new Stage(model, texts, {
+      play: () => this.play(),
+      fullScreen: () => this.fullScreen(),
+      escape: () => this.#overlay && this.fullScreen(),
+    }, (event) => !this.#overlay && wheel(event));
+    this.element = make("div", { className: "ccvd-regions-panel" });
+    this.element.append(this.#toolbar(), this.stage.element, this.#timeline(), this.#list(), this.#fields(concepts));
+    this.stage.element.append(this.#message());
+    // In Nodes 2.0 a press or key inside would otherwise move the node or act on the graph.
+    for (const kind of ["pointerdown", "dblclick", "keydown", "keyup"]) {
+      this.element.addEventListener(kind, (event) => event.stopPropagation());
+    }
+    model.listen(() => this.refresh());
+    root.append(this.element);
+    this.refresh();
+  }
+
+  // Toolbar
+
+  #button(name, action, { pressed, enabled, shown } = {}) {
+    const button = make("button", { type: "button", className: "icon", title: this.texts[name], innerHTML: icon(name) });
+    button.dataset.action = name;
+    button.setAttribute("aria-label", this.texts[name]);
+    button.addEventListener("click", () => {
+      action();
+      this.stage.keys.focus({ preventScroll: true });
+    });
+    this.#buttons.push(() => {
+      if (pressed) button.setAttribute("aria-pressed", String(pressed()));
+      if (enabled) button.disabled = !enabled();
+      if (shown) button.hidden = button.style.display = shown() ? "" : "none";
+    });
+    return button;
+  }
+
+  #toolbar() {
+    const { model } = this;
+    const gap = () => make("span", { className: "gap" });
+    const some = { enabled: () => model.selection.length > 0 };
+    const free = { enabled: () => model.movable.length > 0 };
+    const locked = () => model.selection.length > 0 && model.selection.every((at) => model.regions[at].locked);
+    this.#full = this.#button("fullScreen", () => this.fullScreen());
+    return make(
+      "div",
+      { className: "ccvd-regions-row" },
+      this.#button("draw", () => model.setDrawing(!model.drawing), { pressed: () => model.drawing }),
+      gap(),
+      this.#button("undo", () => model.undo(), { enabled: () => model.canUndo }),
+      this.#button("redo", () => model.redo(), { enabled: () => model.canRedo }),
+      gap(),
+      this.#button("duplicate", () => model.duplicate(), some),
+      this.#button("remove", () => model.remove(), free),
+      this.#button("backward", () => model.order(-1), some),
+      this.#button("forward", () => model.order(1), some),
+      this.#button("lock", () => model.setLocked(!locked()), { ...some, pressed: locked }),
+      make("span", { className: "space" }),
+      this.#button("snap", () => model.setSnap(!model.snap), { pressed: () => model.snap }),
+      this.#full,
+    );
+  }
+
+  #full;
+
+  // Time
+
+  #timeline() {
+    const { model, texts } = this;
+    this.playButton = this.#button("play", () => this.play());
+    this.slider = make("input", { type: "range", min: 0, step: 1, title: texts.time });
+    this.slider.setAttribute("aria-label", texts.time);
+    this.slider.addEventListener("input", () => {
+      this.#stop?.();
+      model.setFrame(Number(this.slider.value));
+    });
+    this.marks = make("div");
+    this.clock = make("span", { className: "ccvd-regions-clock" });
+    this.timeline = make(
+      "div",
+      { className: "ccvd-regions-row" },
+      this.playButton,
+      make("div", { className: "ccvd-regions-track" }, this.slider, this.marks),
+      this.clock,
+      this.#button("keyframe", () => model.toggleKeyframe(), {
+        enabled: () => model.movable.length > 0,
+        pressed: () => model.onKeyframe,
+      }),
+      this.#button("still", () => model.standStill(), {
+        enabled: () => model.movable.some((at) => model.regions[at].keyframes.length > 1),
+      }),
+    );
+    return this.timeline;
+  }
+
+  /** Run through the clip, over and over, until asked again. */
+  play() {
+    if (this.#stop) {
+      this.#stop();
+      return;
+    }
+    const { model } = this;
+    const first = model.frame;
+    let start = null;
+    let asked = 0;
+    const step = (now) => {
+      start ??= now;
+      if (!this.element.isConnected || model.frames < 2) {
+        this.#stop();
+        return;
+      }
+      model.setFrame((first + Math.floor(((now - start) / 1000) * FRAMES_PER_SECOND)) % model.frames);
+      asked = requestAnimationFrame(step);
+    };
+    this.#stop = () => {
+      cancelAnimationFrame(asked);
+      this.#stop = null;
+      this.playButton.innerHTML = icon("play");
+    };
+    this.playButton.innerHTML = icon("stop");
+    asked = requestAnimationFrame(step);
+  }
+
+  // The regions and the fields of the selected one
+
+  #list() {
+    this.chips = make("div", { className: "ccvd-regions-chips" });
+    return this.chips;
+  }
+
+  #fields(concepts) {
+    const { model, texts } = this;
+    const field = (tag, name, properties, apply) => {
+      const element = make(tag, { className: name, title: texts[name], ...properties });
+      element.setAttribute("aria-label", texts[name]);
+      element.addEventListener("input", () => apply(element));
+      element.addEventListener("change", () => model.endTyping());
+      return element;
+    };
+    const typed = (name) => (element) => model.set({ [name]: element.value }, `${name} ${model.selection}`);
+    this.color = field("input", "color", { type: "color" }, typed("color"));
+    this.name = field("input", "name", { type: "text", placeholder: texts.namePlaceholder }, typed("name"));
+    this.strength = field("input", "strength", { type: "number", min: 0, max: 10, step: 0.05 }, (element) => {
+      const value = element.valueAsNumber;
+      if (value >= 0 && value <= 10) model.set({ strength: value }, `strength ${model.selection}`);
+    });
+    this.prompt = field("textarea", "prompt", { placeholder: texts.promptPlaceholder, spellcheck: false }, typed("prompt"));
+    this.concept = make("select", { className: "concept", title: texts.concept });
+    this.concept.setAttribute("aria-label", texts.concept);
+    this.concept.addEventListener("change", () => {
+      if (this.concept.value) model.assignConcept(this.concept.value);
+    });
+    const load = async () => this.#offer(await concepts());
+    for (const kind of ["pointerenter", "focus"]) this.concept.addEventListener(kind, load);
+    this.hintLine = make("div", { className: "hint" });
+    this.firstRow = make("div", { className: "ccvd-regions-row" }, this.color, this.name, this.concept, this.strength);
+    return make("div", { className: "ccvd-regions-fields" }, this.hintLine, this.firstRow, this.prompt);
+  }
+
+  #groups = [];
+
+  #offer(groups) {
+    // Rebuilding a list that is open closes it.
+    if (JSON.stringify(groups) === JSON.stringify(this.#groups)) return;
+    this.#groups = groups;
+    this.#showConcept(this.model.selected);
+  }
+
+  #showConcept(region) {
+    const named = region ? mentions(region) : [];
+    const known = this.#groups.flatMap(([, names]) => names);
+    const current = named.length === 1 ? named[0] : "";
+    const options = JSON.stringify([this.#groups, current && !known.includes(current) ? current : ""]);
+    if (this.concept.dataset.options !== options) {
+      this.concept.dataset.options = options;
+      const empty = make("option", { value: "", textContent: this.texts.conceptPlaceholder });
+      const other = current && !known.includes(current) ? [make("option", { value: current, textContent: `<${current}>` })] : [];
+      this.concept.replaceChildren(empty, ...other, ...this.#groups.map(([label, names]) => make(
+        "optgroup", { label }, ...names.map((name) => make("option", { value: name, textContent: `<${name}>` })),
+      )));
+    }
+    put(this.concept, current);
+  }
+
+  // A value that cannot be read
+
+  #message() {
+    const { model, texts } = this;
+    this.damageText = make("p");
+    this.damage = make(
+      "div",
+      { className: "ccvd-regions-damaged" },
+      make("p", {}, make("b", { textContent: texts.damaged })),
+      this.damageText,
+      make("button", { type: "button", textContent: texts.startAfresh, onclick: () => model.startAfresh() }),
+      make("button", {
+        type: "button",
+        textContent: texts.copyText,
+        onclick: () => navigator.clipboard?.writeText(model.text),
+      }),
+    );
+    this.damage.setAttribute("role", "alert");
+    return this.damage;
+  }
+
+  // Full screen
+
+  /** Fill the page, or go back into the node. The panel moves, its place in the node stays. */
+  fullScreen() {
+    if (this.#overlay) {
+      this.root.append(this.element);
+      this.#overlay.remove();
+      this.#overlay = null;
+    } else {
+      this.#overlay = make("div", { className: "ccvd-regions-overlay" }, this.element);
+      document.body.append(this.#overlay);
+    }
+    const name = this.#overlay ? "leave" : "fullScreen";
+    Object.assign(this.#full, { innerHTML: icon(name), title: this.texts[name] });
+    this.stage.keys.focus({ preventScroll: true });
+    this.stage.draw();
+  }
+
+  // Showing the model
+
+  refresh() {
+    const { model, texts } = this;
+    for (const update of this.#buttons) update();
+    this.slider.max = model.frames - 1;
+    put(this.slider, model.frame);
+    this.clock.textContent = `${model.frame + 1} / ${model.frames}`;
+    this.#showMarks();
+    this.#showChips();
+    const region = model.selected;
+    this.firstRow.style.display = this.prompt.style.display = region ? "" : "none";
+    this.hintLine.style.display = region ? "none" : "";
+    this.hintLine.textContent = model.selection.length > 1 ? texts.several(model.selection.length) : texts.none;
+    if (region) {
+      for (const key of ["color", "name", "prompt"]) put(this[key], region[key]);
+      if (this.strength.valueAsNumber !== region.strength) this.strength.value = region.strength;
+      for (const element of [this.color, this.name, this.prompt, this.strength, this.concept]) element.disabled = region.locked;
+    }
+    this.#showConcept(region);
+    this.damage.style.display = model.damaged ? "" : "none";
+    this.damageText.textContent = model.damaged?.message ?? "";
+    this.stage.draw();
+  }
+
+  #showMarks() {
+    const { model } = this;
+    const marks = model.selection.flatMap((index) => {
+      const { color, keyframes } = model.regions[index];
+      return keyframes.length < 2 ? [] : keyframes.map(({ t }) => [color, frameOf(t, model.frames) / Math.max(1, model.frames - 1)]);
+    });
+    const key = JSON.stringify(marks);
+    if (this.marks.dataset.key === key) return;
+    this.marks.dataset.key = key;
+    this.marks.replaceChildren(...marks.map(([color, at]) => {
+      const mark = make("span", { className: "mark" });
+      // The slider's knob is about 16 pixels wide and stays inside.
+      mark.style.cssText = `left: calc(8px + ${at} * (100% - 16px)); background: ${color}`;
+      return mark;
+    }));
+  }
+
+  #showChips() {
+    const { model } = this;
+    const key = JSON.stringify([model.regions.map(({ name, prompt, color, locked }) => [name, prompt, color, locked]), model.selection]);
+    if (this.chips.dataset.key === key) return;
+    this.chips.dataset.key = key;
+    this.chips.style.display = model.regions.length ? "" : "none";
+    this.chips.replaceChildren(...model.regions.map((region, index) => {
+      const dot = make("i");
+      dot.style.background = region.color;
+      const chip = make("button", { type: "button", title: region.prompt || region.name }, dot);
+      chip.append(make("span", { textContent: region.name || region.prompt || "—" }));
+      if (region.locked) chip.insertAdjacentHTML("beforeend", icon("lock"));
+      chip.setAttribute("aria-pressed", String(model.selection.includes(index)));
+      chip.addEventListener("click", (event) => {
+        if (event.shiftKey || event.ctrlKey || event.metaKey) model.toggle(index);
+        else model.select([index]);
+        this.stage.keys.focus({ preventScroll: true });
+      });
+      return chip;
+    }));
+  }
+
+  close() {
+    this.#stop?.();
+    if (this.#overlay) this.fullScreen();
+    this.stage.close();
+  }
+}

@@ -1,0 +1,165 @@
+"""Region Mask: who is where, and when; drawn on a canvas, painted, or from boxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..ccvd_core.region_inputs import boxes_as_regions, painted_regions
+from ..ccvd_core.region_layout import RegionLayoutError, parse_layout
+from ..ccvd_core.region_pixels import mask_at, moves, pixel_box_at
+from ..ccvd_core.regions import RegionSet
+from .region_pictures import check_background, editor_frames, preview
+from .types import RegionsType
+
+BACKGROUND = "ccvd_background"
+"""Under this name the editor gets the background's frames after a run."""
+
+
+class RegionMask(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CCVD_RegionMask",
+            display_name="Region Mask",
+            category="CCVD",
+            description=(
+                "Draw who is where in the scene, and when: a box for each concept, moving if you like. Each region has "
+                "its own prompt; where regions overlap, the later one is in front."
+            ),
+            inputs=[
+                io.String.Input(
+                    "layout",
+                    default="{}",
+                    socketless=True,
+                    extra_dict={"widgetType": "CCVD_REGION_EDITOR"},
+                    tooltip="Drag on the canvas to draw a region, then pick its concept and write its prompt. Drag the "
+                    "time to another moment and move the box: it is then there at that time.",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=832,
+                    min=16,
+                    max=16384,
+                    step=16,
+                    tooltip="Width of the video in pixels; the same as in the empty latent.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=480,
+                    min=16,
+                    max=16384,
+                    step=16,
+                    tooltip="Height of the video in pixels; the same as in the empty latent.",
+                ),
+                io.Int.Input(
+                    "frames",
+                    default=81,
+                    min=1,
+                    max=10000,
+                    tooltip="Frames of the video; the same as in the empty latent.",
+                ),
+                io.Combo.Input(
+                    "mask_batch",
+                    options=["regions", "frames"],
+                    default="regions",
+                    tooltip="What several painted masks are. regions: each is a region of its own. frames: one region, "
+                    "with a mask for each frame of the video.",
+                    advanced=True,
+                ),
+                io.String.Input(
+                    "mask_prompts",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="Prompts of the regions that are not drawn here, one per line: first the painted masks, "
+                    "then the connected boxes.",
+                    advanced=True,
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Painted regions, white on black. They are added in front of the drawn ones.",
+                ),
+                io.BoundingBox.Input(
+                    "boxes",
+                    optional=True,
+                    socketless=False,
+                    force_input=True,
+                    tooltip="Regions as ComfyUI's bounding boxes, in pixels; several frames make them move. They are "
+                    "added in front of all others.",
+                ),
+                io.Image.Input(
+                    "background",
+                    optional=True,
+                    tooltip="A picture or the frames of a video, shown under the regions. It changes nothing else.",
+                ),
+            ],
+            outputs=[
+                RegionsType.Output("regions"),
+                io.Mask.Output("masks"),
+                io.BoundingBox.Output("boxes_out", display_name="boxes"),
+                io.Image.Output("preview"),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, layout: str) -> bool | str:
+        """Say before the queue starts, not after an hour of learning, that the layout cannot be used."""
+        try:
+            parse_layout(layout)
+        except RegionLayoutError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        layout: str,
+        width: int,
+        height: int,
+        frames: int,
+        mask_batch: str,
+        mask_prompts: str = "",
+        mask: Tensor | None = None,
+        boxes: Any = None,
+        background: Tensor | None = None,
+    ) -> io.NodeOutput:
+        prompts = mask_prompts.splitlines()
+        painted = [] if mask is None else painted_regions(mask, prompts, mask_batch == "frames", frames)
+        boxed = [] if boxes is None else boxes_as_regions(boxes, prompts[len(painted) :], width, height)
+        regions = RegionSet(width, height, (*parse_layout(layout).regions, *painted, *boxed))
+        check_background(background)
+        under = [] if background is None else ui.PreviewImage(editor_frames(background), cls=cls).values
+        return io.NodeOutput(
+            regions,
+            first_masks(regions),
+            pixel_boxes(regions, frames),
+            preview(regions, background),
+            ui={BACKGROUND: under},
+        )
+
+
+def first_masks(regions: RegionSet) -> Tensor:
+    """[regions, height, width] at the first frame; one black mask if there are no regions."""
+    size = regions.width, regions.height
+    masks = [mask_at(region, 0.0, *size) for region in regions.regions]
+    return torch.stack(masks) if masks else torch.zeros(1, regions.height, regions.width)
+
+
+def pixel_boxes(regions: RegionSet, frames: int) -> list[list[dict[str, int]]]:
+    """ComfyUI's BOUNDING_BOX: frames -> boxes. One frame if nothing moves, else one per frame of the clip."""
+    still = not any(moves(region) for region in regions.regions)
+    times = [0.0] if still or frames == 1 else [frame / (frames - 1) for frame in range(frames)]
+    names = ("x", "y", "width", "height")
+    return [
+        [
+            dict(zip(names, pixel_box_at(region, t, regions.width, regions.height), strict=True))
+            for region in regions.regions
+        ]
+        for t in times
+    ]
