@@ -10,8 +10,8 @@ from .concept_library import ConceptLibraryNode
 from .demo_model import DemoModel
 from .learn_concept import LearnConcept
 from .region_mask import RegionMask
-from .routes import register_routes
 from .region_sampling import RegionSampling
+from .routes import register_routes
 from .types import register_model_folder
 
 
@@ -23,4 +23,4 @@ class CCVDExtension(ComfyExtension):
         register_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [DemoModel, LearnConcept, ConceptLibraryNode, AggregateAdapters, RegionSampling, CCVDSampler]
+        return [DemoModel, LearnConcept, ConceptLibraryNode, AggregateAdapters, RegionMask, RegionSampling, CCVDSampler]
