@@ -11,7 +11,6 @@ from .demo_model import DemoModel
 from .learn_concept import LearnConcept
 from .region_mask import RegionMask
 from .region_sampling import RegionSampling
-from .routes import register_routes
 from .types import register_model_folder
 
 
@@ -19,6 +18,9 @@ class CCVDExtension(ComfyExtension):
     """Everything that the pack adds to ComfyUI."""
 
     async def on_load(self) -> None:
+        # Tests import the nodes without ComfyUI's server.
+        from .routes import register_routes
+
         register_model_folder()
         register_routes()
 
