@@ -1,0 +1,271 @@
+// A real ComfyUI in a headless Chromium, driven by the tests of this folder. scripts/run_browser_tests.py starts the
+// server and says where everything is.
+
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+const { CCVD_ADDRESS, CCVD_BASE, CCVD_BROWSER_MODULES, CCVD_CHROMIUM, CCVD_SCREENSHOTS } = process.env;
+const { chromium } = createRequire(join(CCVD_BROWSER_MODULES, "package.json"))("playwright-core");
+
+/** The folder that the server reads and writes: input, output, models. */
+export const base = CCVD_BASE;
+/** What the tests wait for at most, in milliseconds. */
+const PATIENCE = 60_000;
+const QUIET = [
+  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync", "--proxy-server=direct://",
+];
+
+/** A ComfyUI page; `vueNodes`: in Nodes 2.0 instead of the classic canvas. Close it when done. */
+export class ComfyPage {
+  static async open({ vueNodes = false, width = 1500, height = 1000 } = {}) {
+    const settings = { "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": vueNodes };
+    await fetch(`${CCVD_ADDRESS}/api/settings`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(settings),
+    });
+    const browser = await chromium.launch({ executablePath: CCVD_CHROMIUM, args: QUIET });
+    const page = await browser.newPage({ viewport: { width, height } });
+    const opened = new ComfyPage(browser, page, vueNodes ? "nodes2" : "classic");
+    page.on("pageerror", (error) => opened.errors.push(String(error)));
+    page.on("dialog", (dialog) => dialog.accept());
+    await page.goto(CCVD_ADDRESS);
+    await opened.ready();
+    return opened;
+  }
+
+  constructor(browser, page, mode) {
+    Object.assign(this, { browser, page, mode });
+    /** Errors that nobody caught in the page. */
+    this.errors = [];
+  }
+
+  async ready() {
+    await this.page.waitForFunction(
+      () => window.app?.extensionManager?.workflow?.activeWorkflow && window.LiteGraph?.registered_node_types?.CCVD_RegionMask,
+      null,
+      { timeout: PATIENCE },
+    );
+    // The page loads its last workflow after that.
+    await this.page.waitForTimeout(1500);
+  }
+
+  async reload() {
+    await this.page.reload();
+    await this.ready();
+  }
+
+  async close() {
+    await this.browser.close();
+  }
+
+  run(work, argument) {
+    return this.page.evaluate(work, argument);
+  }
+
+  /** An empty graph at scale 1. */
+  async clear() {
+    await this.run(() => {
+      app.graph.clear();
+      app.canvas.ds.scale = 1;
+      app.canvas.ds.offset = [40, 60];
+      app.canvas.setDirty(true, true);
+      app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState();
+    });
+  }
+
+  /** Add a node; returns its id. `values` are widget values by name. */
+  async add(type, [x, y], values = {}) {
+    const id = await this.run(({ type, x, y, values }) => {
+      const node = LiteGraph.createNode(type);
+      app.graph.add(node);
+      node.pos = [x, y];
+      for (const [name, value] of Object.entries(values)) {
+        const widget = node.widgets.find((one) => one.name === name);
+        widget.value = value;
+        widget.callback?.(value);
+      }
+      app.graph.setDirtyCanvas(true, true);
+      app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState();
+      return node.id;
+    }, { type, x, y, values });
+    await this.page.waitForTimeout(400);
+    return id;
+  }
+
+  connect(from, output, to, input) {
+    return this.run(([from, output, to, input]) => {
+      const source = app.graph.getNodeById(from);
+      const target = app.graph.getNodeById(to);
+      const slot = target.inputs.findIndex((one) => one.name === input);
+      source.connect(source.outputs.findIndex((one) => one.name === output), target, slot);
+    }, [from, output, to, input]);
+  }
+
+  widget(id, name) {
+    return this.run(([id, name]) => app.graph.getNodeById(id).widgets.find((one) => one.name === name).value, [id, name]);
+  }
+
+  setWidget(id, name, value) {
+    return this.run(([id, name, value]) => {
+      const widget = app.graph.getNodeById(id).widgets.find((one) => one.name === name);
+      widget.value = value;
+      widget.callback?.(value);
+    }, [id, name, value]);
+  }
+
+  /** Queue what is in the graph and wait for its end; returns {outputs: node id -> what it showed}. */
+  async queue(patience = PATIENCE) {
+    const done = this.run(() => new Promise((resolve, reject) => {
+      const outputs = {};
+      const { api } = app;
+      const note = ({ detail }) => {
+        outputs[detail.node] = detail.output;
+      };
+      const end = (settle, value) => {
+        api.removeEventListener("executed", note);
+        settle(value);
+      };
+      api.addEventListener("executed", note);
+      api.addEventListener("execution_success", () => end(resolve, { outputs }), { once: true });
+      api.addEventListener("execution_error", ({ detail }) => end(reject, Error(detail.exception_message)), { once: true });
+      app.queuePrompt(0, 1).then((queued) => {
+        if (!queued) end(reject, Error(`refused: ${JSON.stringify(app.lastNodeErrors ?? null)}`));
+      });
+    }));
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(Error(`not done after ${patience / 1000} s`)), patience);
+    });
+    return Promise.race([done, late]).finally(() => clearTimeout(timer));
+  }
+
+  /** Load a workflow file of the repository's example_workflows; `change(workflow)` may alter it first. */
+  async loadExample(name, change = () => {}) {
+    const file = new URL(`../../example_workflows/${name}.json`, import.meta.url);
+    const workflow = JSON.parse(readFileSync(file, "utf8"));
+    change(workflow);
+    await this.load(workflow);
+  }
+
+  async load(workflow) {
+    await this.run((workflow) => app.loadGraphData(workflow), workflow);
+    await this.page.waitForTimeout(800);
+  }
+
+  serialize() {
+    return this.run(() => app.graph.serialize());
+  }
+
+  /** Keep a picture of the page in the screenshots' folder. */
+  async screenshot(name) {
+    mkdirSync(CCVD_SCREENSHOTS, { recursive: true });
+    await this.page.screenshot({ path: join(CCVD_SCREENSHOTS, `${this.mode} ${name}.png`) });
+  }
+
+  editor(id) {
+    return new Editor(this, id);
+  }
+}
+
+/** The region editor of one node, used as a person would: with the mouse and the keyboard. */
+export class Editor {
+  constructor(comfy, id) {
+    Object.assign(this, { comfy, id });
+  }
+
+  get page() {
+    return this.comfy.page;
+  }
+
+  /** A part of this editor by its CSS selector. */
+  async part(selector) {
+    const handle = await this.page.evaluateHandle(([id, selector]) => {
+      const root = app.graph.getNodeById(id).widgets.find((one) => one.name === "layout").element;
+      return root.querySelector(selector) ?? document.querySelector(`.ccvd-regions-overlay ${selector}`);
+    }, [this.id, selector]);
+    return handle.asElement();
+  }
+
+  /** Whether the editor that this node has is the one that the page shows. */
+  mounted() {
+    return this.page.evaluate((id) => {
+      const root = app.graph.getNodeById(id).widgets.find((one) => one.name === "layout").element;
+      const shown = root.isConnected && root.getBoundingClientRect().width > 50;
+      return shown && document.querySelectorAll(".ccvd-regions").length;
+    }, this.id);
+  }
+
+  /** The page's place of a point given as fractions of the frame. */
+  async place([x, y]) {
+    const canvas = await this.part("canvas");
+    const box = await canvas.boundingBox();
+    const inner = await canvas.evaluate((element) => [element.clientWidth, element.clientHeight]);
+    const [width, height] = await this.page.evaluate((id) => ["width", "height"].map(
+      (name) => app.graph.getNodeById(id).widgets.find((one) => one.name === name).value,
+    ), this.id);
+    const zoom = box.width / inner[0];
+    const scale = Math.min((inner[0] - 16) / width, (inner[1] - 16) / height);
+    const [left, top] = [(inner[0] - width * scale) / 2, (inner[1] - height * scale) / 2];
+    return [box.x + zoom * (left + x * width * scale), box.y + zoom * (top + y * height * scale)];
+  }
+
+  async drag(from, to, key) {
+    const [a, b] = [await this.place(from), await this.place(to)];
+    if (key) await this.page.keyboard.down(key);
+    await this.page.mouse.move(...a);
+    await this.page.mouse.down();
+    await this.page.mouse.move((a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
+    await this.page.mouse.move(...b);
+    await this.page.mouse.up();
+    if (key) await this.page.keyboard.up(key);
+    await this.page.waitForTimeout(60);
+  }
+
+  async click(point, modifiers = []) {
+    const [x, y] = await this.place(point);
+    for (const key of modifiers) await this.page.keyboard.down(key);
+    await this.page.mouse.click(x, y);
+    for (const key of modifiers) await this.page.keyboard.up(key);
+    await this.page.waitForTimeout(60);
+  }
+
+  async press(keys) {
+    await this.page.keyboard.press(keys);
+    await this.page.waitForTimeout(60);
+  }
+
+  async button(action) {
+    await (await this.part(`[data-action="${action}"]`)).click();
+    await this.page.waitForTimeout(60);
+  }
+
+  async fill(selector, text) {
+    const field = await this.part(selector);
+    await field.fill(String(text));
+    await field.evaluate((element) => element.dispatchEvent(new Event("change", { bubbles: true })));
+  }
+
+  async goTo(frame) {
+    await (await this.part("input[type=range]")).evaluate((slider, value) => {
+      slider.value = value;
+      slider.dispatchEvent(new Event("input", { bubbles: true }));
+    }, frame);
+  }
+
+  async chooseConcept(name) {
+    const list = await this.part("select.concept");
+    await list.focus();
+    await this.page.waitForFunction(
+      ([list, name]) => [...list.options].some((option) => option.value === name), [list, name], { timeout: 10_000 },
+    );
+    await list.selectOption(name);
+  }
+
+  /** The layout as the graph has it. */
+  async layout() {
+    return JSON.parse(await this.comfy.widget(this.id, "layout"));
+  }
+}
