@@ -26,6 +26,9 @@ class AdapterBank:
     owner: Int[Tensor, " ranks"]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> AdapterBank:
+        """Itself when it is there already."""
+        if self.down.device == device and self.down.dtype == dtype and self.owner.device == device:
+            return self
         return AdapterBank(self.down.to(device, dtype), self.up.to(device, dtype), self.owner.to(device))
 
 
@@ -49,5 +52,11 @@ def low_rank_delta(
     `weight` is the concepts' weight at each row (broadcast over rows): the aggregation weight of the layer times the
     row gate. Equal to merging dW = sum_j w_j B_j A_j into the Linear (DESIGN 2.2).
     """
-    ranks = F.linear(x, bank.down) * weight.to(x.dtype)[..., bank.owner]
-    return F.linear(ranks, bank.up)
+    return gated_delta(x, bank, weight[..., bank.owner])
+
+
+def gated_delta(
+    x: Float[Tensor, "*rows in"], bank: AdapterBank, gate: Float[Tensor, "*#rows ranks"]
+) -> Float[Tensor, "*rows out"]:
+    """`low_rank_delta` with a weight for every rank."""
+    return F.linear(F.linear(x, bank.down) * gate.to(x.dtype), bank.up)

@@ -87,8 +87,10 @@ class RegionMerging:
             results, predictions = list(results[: len(conds)]), list(results[len(conds) :])
             if hidden is not None:
                 for part in own:
-                    mask = self._mask(scenes[part.scene], x, grid)[part.region]
-                    predictions += executor(model, [part.conds], bootstrap_input(x, hidden, mask), timestep, options)
+                    seen = bootstrap_input(x, hidden, self._mask(scenes[part.scene], x, grid)[part.region])
+                    denoised = executor(model, [part.conds], seen, timestep, options)[0]
+                    # What the same noise means for x: at soft edges the two inputs differ.
+                    predictions.append(denoised + (x - seen))
         finally:
             self.measures = False
         for group in {part.group for part in own}:

@@ -56,13 +56,13 @@ class ActivePrompts:
     prompt_weights: Float[Tensor, "batch prompts layers concepts"]
     runs: tuple[Run, ...] = ()
 
-    def text_gates(self, layer: int) -> Float[Tensor, "entries rows concepts"]:
-        """Weight of each concept at each text row of a layer."""
-        return self.text_weights[:, layer, None] * self.gates
+    def text_gates(self, layer: int, owner: Int[Tensor, " ranks"]) -> Float[Tensor, "entries rows ranks"]:
+        """Weight of each rank, of the concept `owner`, at each text row of a layer."""
+        return (self.text_weights[:, layer, None] * self.gates)[..., owner]
 
-    def video_gates(self, layer: int) -> Float[Tensor, "batch _ concepts"]:
-        """Weight of each concept at each video token of a layer: sum_k m_k(token) w_k."""
-        weights = self.prompt_weights[:, :, layer]
+    def video_gates(self, layer: int, owner: Int[Tensor, " ranks"]) -> Float[Tensor, "batch _ ranks"]:
+        """Weight of each rank, of the concept `owner`, at each video token of a layer: sum_k m_k(token) w_k."""
+        weights = self.prompt_weights[:, :, layer, owner]
         return weights if self.shares is None else self.shares @ weights
 
     def check_tokens(self, tokens: int) -> None:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..adapter_bank import AdapterBank, low_rank_delta, stack_adapters
+from ..adapter_bank import AdapterBank, gated_delta, stack_adapters
 from ..concept import LowRank
 from .active import ActivePrompts, RegionalAttention, prepare
 from .base import AnyPrompt, Backbone, LinearSite, RegionalPrompt, Removable, TokenGrid
@@ -178,8 +178,8 @@ class Attachment:
                 return output
             x = args[0]
             bank = self._banks[site.id] = self._banks[site.id].to(x.device, x.dtype)
-            weight = active.text_gates(site.layer) if site.acts_on == "text" else active.video_gates(site.layer)
-            return output + low_rank_delta(x, bank, weight)
+            gates = active.text_gates if site.acts_on == "text" else active.video_gates
+            return output + gated_delta(x, bank, gates(site.layer, bank.owner))
 
         return add_delta
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,3 +121,31 @@ def training(backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch) ->
     import comfy.model_management
 
     monkeypatch.setattr(comfy.model_management, "in_training", True)
+
+
+@pytest.fixture(scope="session")
+def doubles(backbones: dict[str, Backbone]) -> dict[str, Backbone]:
+    """The tiny models again, in float64."""
+    diffusers, comfy_ = backbones["diffusers"], backbones["comfy"]
+    assert isinstance(diffusers, DiffusersWanBackbone) and isinstance(comfy_, ComfyWanBackbone)
+    native = copy.deepcopy(comfy_._model).double()
+    native.patch_embedding.float()  # ComfyUI gives it float32 whatever the latents are
+    return {
+        "diffusers": DiffusersWanBackbone(copy.deepcopy(diffusers._transformer).double(), diffusers.encode),
+        "comfy": ComfyWanBackbone(native, comfy_.encode, torch.float64),
+    }
+
+
+@pytest.fixture(params=["diffusers", "comfy"])
+def double(request: pytest.FixtureRequest, doubles: dict[str, Backbone], training: None) -> Backbone:
+    return doubles[request.param]
+
+
+@pytest.fixture
+def one(make_prompt: Callable[..., ConceptPrompt]) -> ConceptPrompt:
+    return make_prompt("a dog runs", (1.0, 0.4))
+
+
+@pytest.fixture
+def other(make_prompt: Callable[..., ConceptPrompt]) -> ConceptPrompt:
+    return make_prompt("a red cat", (0.0, 0.7), rows=(1, 2), seed=2)

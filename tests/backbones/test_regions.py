@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,15 +10,11 @@ import torch
 from torch import Tensor
 
 from ccvd_core.backbones.attachment import Attachment
-from ccvd_core.backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt
+from ccvd_core.backbones.base import AnyPrompt, Backbone, ConceptPrompt
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
-from ccvd_core.concept import LowRank
 from ccvd_core.errors import CCVDError
-from ccvd_core.noise_merge import RegionSettings
-from ccvd_core.region_layout import Keyframe, Region
-from ccvd_core.regions import RegionError, RegionSet
-from ccvd_core.sampling import sample
+from ccvd_core.regions import RegionError
+from tests.backbones.scenes import ALL, LEFT, RIGHT, adapters, region, scene, two_concepts
 from tests.reference import regions as reference
 
 CPU = torch.device("cpu")
@@ -30,74 +24,11 @@ SOFT = {"atol": 1e-6, "rtol": 1e-5}
 """Masks and weights are float32: shares of a third do not sum to exactly 1."""
 
 
-@pytest.fixture(scope="session")
-def doubles(backbones: dict[str, Backbone]) -> dict[str, Backbone]:
-    """The tiny models again, in float64."""
-    diffusers, comfy_ = backbones["diffusers"], backbones["comfy"]
-    assert isinstance(diffusers, DiffusersWanBackbone) and isinstance(comfy_, ComfyWanBackbone)
-    native = copy.deepcopy(comfy_._model).double()
-    native.patch_embedding.float()  # ComfyUI gives it float32 whatever the latents are
-    return {
-        "diffusers": DiffusersWanBackbone(copy.deepcopy(diffusers._transformer).double(), diffusers.encode),
-        "comfy": ComfyWanBackbone(native, comfy_.encode, torch.float64),
-    }
-
-
-@pytest.fixture(autouse=True)
-def plain_rotary_kernel(training: None) -> None:
-    """ComfyUI's fast one is float32."""
-
-
-@pytest.fixture(params=["diffusers", "comfy"])
-def double(request: pytest.FixtureRequest, doubles: dict[str, Backbone]) -> Backbone:
-    return doubles[request.param]
-
-
-def region(*sides: float, to: tuple[float, float, float, float] | None = None) -> Region:
-    frames = [Keyframe(0.0, sides)] + ([Keyframe(1.0, to)] if to else [])  # type: ignore[arg-type]
-    return Region("", "a dog", "#ffffff", 1.0, tuple(frames))
-
-
-def scene(prompts: list[ConceptPrompt], *regions: Region, blend: float = 0.0) -> RegionalPrompt:
-    return RegionalPrompt(tuple(prompts), RegionSet(64, 64, regions), blend)
-
-
-LEFT, RIGHT, ALL = region(0, 0, 0.34, 1), region(0.67, 0, 0.33, 1), region(0, 0, 1, 1)
-
-
-def adapters(backbone: Backbone, seed: int, role: str | None = None) -> dict[str, LowRank]:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        site.id: LowRank(
-            torch.randn(2, site.in_features, generator=generator) / site.in_features**0.5,
-            torch.randn(site.out_features, 2, generator=generator) * 0.3,
-        )
-        for site in backbone.sites
-        if role in (None, site.role)
-    }
-
-
-@contextmanager
-def two_concepts(backbone: Backbone) -> Iterator[Attachment]:
-    with torch.no_grad(), Attachment(backbone, [adapters(backbone, 1), adapters(backbone, 2)]) as attachment:
-        yield attachment
-
-
 def predicted(backbone: Backbone, attachment: Attachment, case, *prompts: AnyPrompt) -> Tensor:
     """A prediction for the case's two clips with these prompts, in float64."""
     latents, t = case.latents.double(), case.t.double()
     with attachment.activate(prompts, CPU, grid=backbone.grid(latents.shape[1:])):
         return backbone.predict(latents, t, prompts)
-
-
-@pytest.fixture
-def one(make_prompt: MakePrompt) -> ConceptPrompt:
-    return make_prompt("a dog runs", (1.0, 0.4))
-
-
-@pytest.fixture
-def other(make_prompt: MakePrompt) -> ConceptPrompt:
-    return make_prompt("a red cat", (0.0, 0.7), rows=(1, 2), seed=2)
 
 
 @pytest.mark.parametrize("blend", [0.0, 0.7])
@@ -147,7 +78,7 @@ def test_each_row_of_a_batch_is_what_it_is_alone(double: Backbone, case, one: Co
 
 
 @pytest.mark.parametrize("blend", [0.0, 1.0])
-def test_both_backbones_agree(doubles: dict[str, Backbone], case, one, other, blend: float):
+def test_both_backbones_agree(doubles: dict[str, Backbone], training: None, case, one, other, blend: float):
     prompts = scene([one, other, one], LEFT, region(0.2, 0.3, 0.6, 0.6), blend=blend), other
     results = []
     for backbone in doubles.values():
@@ -158,7 +89,7 @@ def test_both_backbones_agree(doubles: dict[str, Backbone], case, one, other, bl
 
 
 def test_first_layer_against_single_tokens(
-    doubles: dict[str, Backbone], case, one: ConceptPrompt, other: ConceptPrompt
+    doubles: dict[str, Backbone], training: None, case, one: ConceptPrompt, other: ConceptPrompt
 ):
     """Queries, keys and values as the first block's own modules make them; then every token on its own."""
     backbone = doubles["comfy"]
@@ -307,78 +238,3 @@ def test_regions_need_a_grid_and_matching_prompts(double: Backbone, case, one: C
         scene([one, one], LEFT, blend=2.0)
     with two_concepts(double) as attachment, pytest.raises(CCVDError, match="token grid"):
         attachment._activate([scene([one, one], LEFT)], CPU, None, None, False)
-
-
-MODES = [
-    None,
-    RegionSettings(),
-    RegionSettings("paper", region_steps=1.0),
-    RegionSettings("paper + bootstrap", region_steps=1.0, bootstrap_steps=0.5),
-]
-
-
-@pytest.mark.parametrize("settings", MODES[:3], ids=lambda s: s.mode if s else "default")
-@pytest.mark.parametrize("cfg", [1.0, 3.0])
-def test_sampling_identical_regions_is_plain_sampling(double, case, one, make_prompt, settings, cfg: float):
-    negative = make_prompt("", (0.0, 0.0), rows=())
-    noise = case.latents.double()
-    regional = scene([one, one, one], LEFT, region(0.1, 0.2, 0.6, 0.6))
-    with two_concepts(double) as attachment:
-        plain = sample(double, attachment, [one, one], negative, noise, steps=2, cfg=cfg)
-        ours = sample(double, attachment, [regional, regional], negative, noise, steps=2, cfg=cfg, regions=settings)
-    torch.testing.assert_close(ours, plain, atol=1e-9, rtol=1e-9)
-
-
-@pytest.mark.parametrize("settings", MODES[1:], ids=lambda s: s.mode)
-def test_each_clip_of_a_batch_is_sampled_as_alone(double, case, one, other, make_prompt, settings):
-    negative = make_prompt("", (0.0, 0.0), rows=())
-    noise = case.latents.double()
-    prompts = [scene([one, other, one], LEFT, RIGHT), other]
-    with two_concepts(double) as attachment:
-        both = sample(double, attachment, prompts, negative, noise, steps=2, regions=settings)
-        first = sample(double, attachment, prompts[:1], negative, noise[:1], steps=2, regions=settings)
-        second = sample(double, attachment, prompts[1:], negative, noise[1:], steps=2, regions=settings)
-    torch.testing.assert_close(both, torch.cat([first, second]), atol=1e-9, rtol=1e-9)
-
-
-def test_paper_mode_merges_by_the_formula(double, case, one, other, make_prompt):
-    """One step, cfg 1: the result is the noise minus the merged velocity."""
-    noise, alpha = case.latents[:1].double(), 0.4
-    regional = scene([one, other, one], LEFT, RIGHT)
-    negative = make_prompt("", (0.0, 0.0), rows=())
-    settings = RegionSettings("paper", region_steps=1.0, alpha=alpha)
-    t, grid = torch.ones(1, dtype=torch.float64), double.grid(noise.shape[1:])
-    with two_concepts(double) as attachment:
-        ours = sample(double, attachment, [regional], negative, noise, steps=1, cfg=1.0, regions=settings)
-        with attachment.activate([regional], CPU, grid=grid, measure=True):
-            whole = double.predict(noise, t, [regional])[0]
-            masses = attachment.attention_masses()[0]
-        own = []
-        for prompt in (other, one):
-            with attachment.activate([prompt], CPU):
-                own.append(double.predict(noise, t, [prompt])[0])
-    masks = torch.zeros(2, *noise.shape[2:], dtype=torch.float64)
-    masks[0, :, :, :2] = 1  # centres of six latents: 1/12, 3/12, ... of the width
-    masks[1, :, :, 4:] = 1
-    assert masses is not None
-    velocity = reference.merge(whole, torch.stack(own), masks, [float(a) for a in masses], alpha)
-    # The masses are float32.
-    torch.testing.assert_close(ours[0], noise[0] - velocity, atol=1e-5, rtol=1e-5)
-
-
-def test_bootstrap_hides_the_surroundings(double, case, one, other, make_prompt):
-    """From the second step on: the first sees noise, of which a colour is no part yet."""
-    noise = case.latents[:1].double()
-    regional = scene([one, other], region(0, 0, 0.5, 0.5))
-    negative = make_prompt("", (0.0, 0.0), rows=())
-    with two_concepts(double) as attachment:
-        off, none, on = (
-            sample(double, attachment, [regional], negative, noise, steps=3, regions=settings)
-            for settings in (
-                RegionSettings("paper", region_steps=0.6),
-                RegionSettings("paper + bootstrap", region_steps=0.6, bootstrap_steps=0.3),
-                RegionSettings("paper + bootstrap", region_steps=0.6, bootstrap_steps=0.6),
-            )
-        )
-    torch.testing.assert_close(off, none, **EXACT)
-    assert (on - off).abs().max() > 1e-4

@@ -139,7 +139,9 @@ def test_modes_differ_and_every_sampler_takes_them(server: ComfyServer) -> None:
     # Region Sampling before Aggregate Adapters: the settings stay with the model.
     before = graph.add("CCVD_RegionSampling", model=graph.model, **paper).out()
     early = scene(graph, PARK, ("left", REX, LEFT), ("kit", KIT, RIGHT), model=before)
-    none, attention, only_paper, bootstrapped, stock, first, alpha_1 = latents(
+    # A stock node that clones the model.
+    cloned = graph.add("ModelSamplingSD3", model=patched, shift=3.0).out()
+    none, attention, only_paper, bootstrapped, stock, clone, first, alpha_1 = latents(
         server,
         graph,
         graph.sample(plain.out(0), plain.out(1)),
@@ -147,12 +149,13 @@ def test_modes_differ_and_every_sampler_takes_them(server: ComfyServer) -> None:
         sampler(graph, used, mode="paper"),
         sampler(graph, used, mode="paper + bootstrap"),
         graph.sample(patched, used.out(1)),
+        graph.sample(cloned, used.out(1)),
         graph.sample(early.out(0), early.out(1)),
         sampler(graph, used, mode="paper", alpha=1.0),
     )
     different = [none, attention, only_paper, bootstrapped]
     assert all((a - b).abs().max() > 1e-3 for i, a in enumerate(different) for b in different[:i])
-    assert torch.equal(stock, bootstrapped) and torch.equal(first, bootstrapped)
+    assert all(torch.equal(result, bootstrapped) for result in (stock, clone, first))
     torch.testing.assert_close(alpha_1, attention, **ROUNDING)
 
 

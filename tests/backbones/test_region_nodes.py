@@ -1,0 +1,147 @@
+"""The nodes' patches on ComfyUI's own sampling against the headless sampler: the same clip in every mode."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from base import WEIGHTS, DemoBase, load_base
+
+from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.backbones.base import Backbone
+from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
+from ccvd_core.concept import Concept, LowRank
+from ccvd_core.concept_prompt import aggregate
+from ccvd_core.noise_merge import RegionSettings
+from ccvd_core.region_layout import Keyframe, Region
+from ccvd_core.region_prompt import aggregate_scene
+from ccvd_core.regions import RegionSet
+from ccvd_core.sampling import sample
+
+STEPS, CFG, SHAPE = 4, 2.0, (2, 16, 2, 8, 10)
+MOVING = Region(
+    "", "a <rex>", "#ffffff", 1.0, (Keyframe(0.0, (0.0, 0.1, 0.4, 0.6)), Keyframe(1.0, (0.6, 0.1, 0.4, 0.6)))
+)
+STILL = Region("", "a <kit> on blue sky", "#ffffff", 0.7, (Keyframe(0.0, (0.3, 0.4, 0.6, 0.5)),))
+
+
+def from_pack(name: str) -> Any:
+    """A module of the pack, under a parent package as ComfyUI loads it."""
+    package = types.ModuleType("ccvd_pack")
+    package.__path__ = [str(Path(WEIGHTS).parents[1])]
+    sys.modules.setdefault("ccvd_pack", package)
+    return importlib.import_module(f"ccvd_pack.{name}")
+
+
+@pytest.fixture(scope="module")
+def base() -> DemoBase:
+    return load_base()
+
+
+@pytest.fixture(scope="module")
+def model(backbones: dict[str, Backbone]) -> Any:
+    """The demo model as MODEL, by the code under CCVD Demo Model."""
+    import comfy.sd
+
+    demo = from_pack("nodes.demo_model")
+    model = comfy.sd.load_diffusion_model(str(demo.MODEL_FILE))
+    model.add_object_patch("model_sampling", demo.shifted_sampling(model, 3.0))
+    return model
+
+
+@pytest.fixture(scope="module")
+def concepts(base: DemoBase) -> list[Concept]:
+    backbone = base.backbone()
+
+    def concept(name: str, kind: Any, words: str, seed: int) -> Concept:
+        generator = torch.Generator().manual_seed(seed)
+        adapters = {
+            site.id: LowRank(
+                torch.randn(4, site.in_features, generator=generator) / site.in_features**0.5,
+                torch.randn(site.out_features, 4, generator=generator) * 0.1,
+            )
+            for site in backbone.sites
+            if site.id in backbone.site_ids(kind)
+        }
+        rows = len(aggregate_rows(base, words))
+        tokens = torch.randn(backbone.layers, rows, backbone.text_width, generator=generator) * 0.3
+        keys = torch.nn.functional.normalize(tokens.mean(1), dim=-1)
+        return Concept(name, kind, words, adapters, tokens, keys, keys, backbone.fingerprint)
+
+    return [concept("rex", "subject", "dog", 1), concept("kit", "motion", "cat", 2)]
+
+
+def aggregate_rows(base: DemoBase, words: str) -> tuple[str, ...]:
+    return base.encode_text(words).pieces
+
+
+def in_comfyui(model: Any, scene: Any, negative: Any, names: tuple[str, ...], noise: torch.Tensor) -> torch.Tensor:
+    """KSampler's call with these conditionings; latents as the model sees them."""
+    import comfy.sample
+
+    patching = from_pack("nodes.patching")
+    # The pack under ComfyUI has its own classes: what travels in a conditioning must be theirs.
+    positive = [[scene.context.unsqueeze(0), {patching.KEY: patching.PromptState(theirs(scene), names)}]]
+    stock = [[negative.context.unsqueeze(0), {}]]
+    out = comfy.sample.sample(
+        model, noise, STEPS, CFG, "euler", "simple", positive, stock, torch.zeros_like(noise), disable_pbar=True, seed=1
+    )
+    return model.model.process_latent_in(out)
+
+
+def theirs(value: Any) -> Any:
+    """A dataclass of `ccvd_core` as the same one of the pack under ComfyUI."""
+    if isinstance(value, tuple | list):
+        return type(value)(theirs(item) for item in value)
+    module = type(value).__module__
+    if not module.startswith("ccvd_core."):
+        return value
+    kind = getattr(from_pack(module), type(value).__name__)
+    fields = {name: theirs(getattr(value, name)) for name in value.__dataclass_fields__}
+    return kind(**fields)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        RegionSettings(blend=0.5),
+        RegionSettings("paper", region_steps=0.5, alpha=0.2),
+        RegionSettings("paper + bootstrap", region_steps=0.75, bootstrap_steps=0.5, blend=0.3),
+    ],
+    ids=lambda settings: settings.mode,
+)
+def test_nodes_and_headless_sampling_agree(
+    model: Any, base: DemoBase, concepts: list[Concept], settings: RegionSettings
+):
+    import comfy.model_management
+
+    patching = from_pack("nodes.patching")
+    regions = RegionSet(80, 64, (MOVING, STILL))
+    backbone = base.backbone()
+    scene = aggregate_scene(backbone, "a star on green grass", regions, concepts).prompt
+    negative = aggregate(backbone, "", concepts).prompt
+    noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(5))
+    with Attachment(backbone, [concept.adapters for concept in concepts]) as attachment:
+        headless = sample(
+            backbone, attachment, [scene, scene], negative, noise, STEPS, cfg=CFG, shift=3.0, regions=settings
+        )
+    patched = patching.with_concepts(
+        patching.with_region_settings(model, theirs(settings)), [theirs(replace(c, settings={})) for c in concepts]
+    )
+    ours = in_comfyui(patched, scene, negative, ("rex", "kit"), noise)
+    # Two implementations of the model in float32, four steps.
+    torch.testing.assert_close(ours, headless, atol=2e-3, rtol=2e-3)
+    comfy.model_management.unload_all_models()
+    assert not any(module._forward_hooks for module in model.model.diffusion_model.modules())
+
+
+def test_backbones_of_both_agree_on_the_fingerprint(model: Any, base: DemoBase):
+    assert ComfyWanBackbone(model.model.diffusion_model, base.encode_text).fingerprint.matches(
+        base.backbone().fingerprint
+    )

@@ -1,0 +1,86 @@
+"""The headless sampler with regions, in every mode, on every backbone. In float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ccvd_core.noise_merge import RegionSettings
+from ccvd_core.sampling import sample
+from tests.backbones.scenes import LEFT, RIGHT, region, scene, two_concepts
+from tests.reference import regions as reference
+
+CPU = torch.device("cpu")
+MODES = [
+    None,
+    RegionSettings(),
+    RegionSettings("paper", region_steps=1.0),
+    RegionSettings("paper + bootstrap", region_steps=1.0, bootstrap_steps=0.5),
+]
+
+
+@pytest.mark.parametrize("settings", MODES[:3], ids=lambda s: s.mode if s else "default")
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_sampling_identical_regions_is_plain_sampling(double, case, one, make_prompt, settings, cfg: float):
+    negative = make_prompt("", (0.0, 0.0), rows=())
+    noise = case.latents.double()
+    regional = scene([one, one, one], LEFT, region(0.1, 0.2, 0.6, 0.6))
+    with two_concepts(double) as attachment:
+        plain = sample(double, attachment, [one, one], negative, noise, steps=2, cfg=cfg)
+        ours = sample(double, attachment, [regional, regional], negative, noise, steps=2, cfg=cfg, regions=settings)
+    torch.testing.assert_close(ours, plain, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("settings", MODES[1:], ids=lambda s: s.mode)
+def test_each_clip_of_a_batch_is_sampled_as_alone(double, case, one, other, make_prompt, settings):
+    negative = make_prompt("", (0.0, 0.0), rows=())
+    noise = case.latents.double()
+    prompts = [scene([one, other, one], LEFT, RIGHT), other]
+    with two_concepts(double) as attachment:
+        both = sample(double, attachment, prompts, negative, noise, steps=2, regions=settings)
+        first = sample(double, attachment, prompts[:1], negative, noise[:1], steps=2, regions=settings)
+        second = sample(double, attachment, prompts[1:], negative, noise[1:], steps=2, regions=settings)
+    torch.testing.assert_close(both, torch.cat([first, second]), atol=1e-9, rtol=1e-9)
+
+
+def test_paper_mode_merges_by_the_formula(double, case, one, other, make_prompt):
+    """One step, cfg 1: the result is the noise minus the merged velocity."""
+    noise, alpha = case.latents[:1].double(), 0.4
+    regional = scene([one, other, one], LEFT, RIGHT)
+    negative = make_prompt("", (0.0, 0.0), rows=())
+    settings = RegionSettings("paper", region_steps=1.0, alpha=alpha)
+    t, grid = torch.ones(1, dtype=torch.float64), double.grid(noise.shape[1:])
+    with two_concepts(double) as attachment:
+        ours = sample(double, attachment, [regional], negative, noise, steps=1, cfg=1.0, regions=settings)
+        with attachment.activate([regional], CPU, grid=grid, measure=True):
+            whole = double.predict(noise, t, [regional])[0]
+            masses = attachment.attention_masses()[0]
+        own = []
+        for prompt in (other, one):
+            with attachment.activate([prompt], CPU):
+                own.append(double.predict(noise, t, [prompt])[0])
+    masks = torch.zeros(2, *noise.shape[2:], dtype=torch.float64)
+    masks[0, :, :, :2] = 1  # centres of six latents: 1/12, 3/12, ... of the width
+    masks[1, :, :, 4:] = 1
+    assert masses is not None
+    velocity = reference.merge(whole, torch.stack(own), masks, [float(a) for a in masses], alpha)
+    # The masses are float32.
+    torch.testing.assert_close(ours[0], noise[0] - velocity, atol=1e-5, rtol=1e-5)
+
+
+def test_bootstrap_hides_the_surroundings(double, case, one, other, make_prompt):
+    """From the second step on: the first sees noise, of which a colour is no part yet."""
+    noise = case.latents[:1].double()
+    regional = scene([one, other], region(0, 0, 0.5, 0.5))
+    negative = make_prompt("", (0.0, 0.0), rows=())
+    with two_concepts(double) as attachment:
+        off, none, on = (
+            sample(double, attachment, [regional], negative, noise, steps=3, regions=settings)
+            for settings in (
+                RegionSettings("paper", region_steps=0.6),
+                RegionSettings("paper + bootstrap", region_steps=0.6, bootstrap_steps=0.3),
+                RegionSettings("paper + bootstrap", region_steps=0.6, bootstrap_steps=0.6),
+            )
+        )
+    torch.testing.assert_close(off, none, atol=1e-10, rtol=1e-10)
+    assert (on - off).abs().max() > 1e-4
