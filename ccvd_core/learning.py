@@ -47,6 +47,8 @@ class LearningSettings:
     """Flow shift s: t -> s t / (1 + (s - 1) t)."""
     appearance_share: float = 0.1
     """Motion only: share of the ordinary loss beside the loss on frame-to-frame differences."""
+    still_frames: int = 1
+    """Every picture is learned as a still clip of so many frames too (4k + 1); 1: as a single frame only."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,6 +61,11 @@ class LearningSettings:
             "retention": (0 <= self.retention < math.inf, "0 or more", self.retention),
             "retention_form": (self.retention_form in FORMS, f"one of {', '.join(FORMS)}", self.retention_form),
             "time_shift": (self.time_shift > 0, "above 0", self.time_shift),
+            "still_frames": (
+                self.still_frames >= 1 and self.still_frames % 4 == 1,
+                "1, 5, 9, 13, ... (4k + 1)",
+                self.still_frames,
+            ),
             "appearance_share": (0 <= self.appearance_share <= 1, "between 0 and 1", self.appearance_share),
         }
         for name, (good, expected, got) in checks.items():

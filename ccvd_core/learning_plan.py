@@ -11,6 +11,8 @@ from .errors import LearningError
 from .learning import LearningSettings
 
 GIB = 1024**3
+DEMO_FRAMES = 9
+"""Frames of a clip of the demo base."""
 WEIGHT_COPIES = 4
 """fp32 weight, gradient and AdamW's two moments."""
 
@@ -62,7 +64,12 @@ def preset(backbone: Backbone, kind: Kind) -> LearningSettings:
     hidden = next(site.out_features for site in backbone.sites)
     if hidden < 1024:  # the demo base
         if kind == "motion":
-            return LearningSettings(steps=300, rank=8, lr=1e-3, token_lr=1e-2, batch=4, time_mean=0.5)
-        return LearningSettings(steps=300, rank=8, lr=2e-3, token_lr=2e-2, batch=4)
+            return LearningSettings(
+                steps=200, rank=8, lr=1e-3, token_lr=2e-3, batch=4, time_mean=1.0, appearance_share=0.5
+            )
+        # Single frames alone teach only the first latent frame: the likeness fades in later ones.
+        return LearningSettings(
+            steps=400, rank=16, lr=2e-3, token_lr=2e-2, batch=4, time_mean=0.7, still_frames=DEMO_FRAMES
+        )
     # Wan 1.3B and 14B: what trainers in use take for pictures and short clips.
     return LearningSettings(steps=800, rank=16, lr=1e-4, token_lr=1e-3, batch=1)

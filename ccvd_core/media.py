@@ -122,6 +122,11 @@ def prepare_pictures(
     return torch.stack([fit_picture(picture, size) for picture in pictures]).unsqueeze(2)
 
 
+def still_clip(picture: Float[Tensor, "1 3 1 height width"], frames: int) -> Float[Tensor, "1 3 frames height width"]:
+    """A clip in which nothing moves: what a video model needs to see of a picture beyond its first latent frame."""
+    return picture.expand(-1, -1, frames, -1, -1)
+
+
 def prepare_clip(
     clip: Float[Tensor, "clip_frames clip_height clip_width channels"], size: tuple[int, int], frames: int
 ) -> Float[Tensor, "1 3 frames height width"]:

@@ -116,6 +116,16 @@ class LearnConcept(io.ComfyNode):
                     advanced=True,
                 ),
                 io.Int.Input(
+                    "still_frames",
+                    default=0,
+                    min=0,
+                    max=129,
+                    tooltip="Every picture is learned as a still clip of so many frames too (4k + 1), so that the "
+                    "likeness lasts through the video. 1: as a single frame only, which needs least memory. 0: what "
+                    "suits this base model.",
+                    advanced=True,
+                ),
+                io.Int.Input(
                     "preview_every",
                     default=100,
                     min=0,
@@ -134,7 +144,7 @@ class LearnConcept(io.ComfyNode):
                     multiline=True,
                     default="",
                     tooltip="One line per picture or clip, with <name> in it: `a <rex> on green grass`. "
-                    "Empty: `<name>` alone.",
+                    "Say what is not the concept, and that pictures are `still`. Empty: `<name>` alone.",
                 ),
                 LibraryType.Input(
                     "after",

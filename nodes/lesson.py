@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..ccvd_core.concept_prompt import check_base
 from ..ccvd_core.errors import CCVDError, LibraryError, MediaError
 from ..ccvd_core.learning import ConceptLearner, Example, LearningSettings
 from ..ccvd_core.learning_plan import GIB, LearningNeed, check_fits, learning_need, preset
-from ..ccvd_core.media import check_media, picture_bytes, prepare_clip, prepare_pictures, training_size
+from ..ccvd_core.media import check_media, picture_bytes, prepare_clip, prepare_pictures, still_clip, training_size
 from ..ccvd_core.sampling import sample
 from .pictures import loss_picture
 from .text_encoder import PromptReader
@@ -61,6 +61,7 @@ class Lesson:
         seed: int,
         megapixels_percent: int,
         frames: int,
+        still_frames: int,
         preview_every: int,
         images: Sequence[Tensor] = (),
         video: Sequence[Any] = (),
@@ -77,14 +78,16 @@ class Lesson:
         self._shelf_name, self._shelf = library, open_library(library)
         self._reader = PromptReader(clip)
         self._backbone = self._backbone_of(model.model.diffusion_model)
-        self._settings = self._chosen(steps, rank, learning_rate, retention, retention_form, seed)
+        self._settings = self._chosen(steps, rank, learning_rate, retention, retention_form, seed, still_frames)
         self._pixels = self._gather(list(images or ()), list(video or ()), megapixels_percent, frames)
         self._captions = self._spread(captions)
 
     def _backbone_of(self, diffusion_model: torch.nn.Module) -> ComfyWanBackbone:
         return ComfyWanBackbone(diffusion_model, self._reader, self._model.model.get_dtype_inference())
 
-    def _chosen(self, steps: int, rank: int, lr: float, retention: float, form: Any, seed: int) -> LearningSettings:
+    def _chosen(
+        self, steps: int, rank: int, lr: float, retention: float, form: Any, seed: int, still_frames: int
+    ) -> LearningSettings:
         """The preset for this base with what the artist set."""
         usual = preset(self._backbone, self._kind)
         return replace(
@@ -96,6 +99,7 @@ class Lesson:
             retention=retention,
             retention_form=form,
             seed=seed,
+            still_frames=still_frames or usual.still_frames,
         )
 
     def _gather(self, images: list[Tensor], videos: list[Any], percent: int, frames: int) -> list[Tensor]:
@@ -137,14 +141,14 @@ class Lesson:
             return self._already_there(job)
         self._shelf.check_can_add(self._name)
         earlier = self._earlier()
-        latents = [self._encode(pixels) for pixels in self._pixels]
-        need = self._check_memory(latents)
+        media = [(self._encode(pixels), caption) for pixels, caption in self._media()]
+        need = self._check_memory([latents for latents, _ in media])
         # The retention loss depends on what was learned before: progress beside other concepts is not taken up.
         progress = job_digest({"job": job, "earlier": [concept.name for concept in earlier]}, [])
         checkpoint = Checkpoint(self._shelf.folder / ".progress" / f"{self._name}.safetensors", progress)
         # Text contexts are made now, while the text encoder may have the memory.
         with torch.inference_mode(False):
-            examples = [Example(x.clone(), c) for x, c in zip(latents, self._captions, strict=True)]
+            examples = [Example(latents.clone(), caption) for latents, caption in media]
             learner = ConceptLearner(
                 self._backbone,
                 examples,
@@ -188,6 +192,14 @@ class Lesson:
             "base": asdict(self._backbone.fingerprint),
         }
         return job_digest(description, self._pixels)
+
+    def _media(self) -> Iterator[tuple[Tensor, str]]:
+        """Pixels and caption of every example: a picture is one as it is, and one as a still clip."""
+        still_frames = self._settings.still_frames
+        for pixels, caption in zip(self._pixels, self._captions, strict=True):
+            yield pixels, caption
+            if pixels.shape[2] == 1 and still_frames > 1:
+                yield still_clip(pixels, still_frames), caption
 
     def _encode(self, pixels: Tensor) -> Tensor:
         """Model latents [channels, frames, height, width] of [1, 3, frames, height, width]."""

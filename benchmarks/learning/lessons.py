@@ -41,13 +41,17 @@ class LessonPlan:
         """The scene's caption with the concept written `<name>`; for a style, `<noir>` stands for its class words."""
         return scene.caption().replace(self.shown, f"<{self.name}>", 1)
 
-    def examples(self, base: DemoBase) -> list[Example]:
-        """Pictures (subject, style) or clips (motion) on different backgrounds, none of them used in the table."""
+    def examples(self, base: DemoBase, still_frames: int) -> list[Example]:
+        """Pictures (subject, style) or clips (motion) on different backgrounds, none of them used in the table.
+
+        As in Learn Concept, a picture is also learned as a still clip of `still_frames`.
+        """
         examples = []
         for scene in self._learned_scenes():
-            frames = scene.render() if self.kind == "motion" else scene.render()[:1]
-            latents = base.to_latents(to_tensor(frames[None]))[0]
-            examples.append(Example(latents, self.caption(scene)))
+            clip = scene.render()
+            media = [clip] if self.kind == "motion" else [clip[:1], clip[:still_frames]]
+            for frames in media:
+                examples.append(Example(base.to_latents(to_tensor(frames[None]))[0], self.caption(scene)))
         return examples
 
     def judged_scenes(self, count: int, with_concept: bool, seed: int) -> list[Scene]:
@@ -63,10 +67,16 @@ class LessonPlan:
     def _learned_scenes(self) -> list[Scene]:
         rng = np.random.default_rng([3, sum(map(ord, self.name))])
         backgrounds = list(BACKGROUNDS)
-        return [
-            replace(self.scene(rng, True), background=backgrounds[index % len(backgrounds)])
-            for index in range(EXAMPLES)
-        ]
+        scenes = []
+        for index in range(EXAMPLES):
+            scene = replace(self.scene(rng, True), background=backgrounds[index % len(backgrounds)])
+            scenes.append(scene if self.kind == "motion" else standing(scene))
+        return scenes
+
+
+def standing(scene: Scene) -> Scene:
+    """The scene as a picture shows it: nothing moves, and the caption says so."""
+    return replace(scene, actors=tuple(replace(actor, motion="still") for actor in scene.actors))
 
 
 PLANS = (

@@ -87,7 +87,13 @@ def learn(base: DemoBase, plan: LessonPlan, earlier: Sequence[Concept], plain: b
         settings = replace(settings, tokens=False, own_words_only=False, retention=0.0)
     began = time.monotonic()
     learner = ConceptLearner(
-        backbone, plan.examples(base), plan.name, plan.kind, plan.class_words, settings, () if plain else earlier
+        backbone,
+        plan.examples(base, settings.still_frames),
+        plan.name,
+        plan.kind,
+        plan.class_words,
+        settings,
+        () if plain else earlier,
     )
     with Attachment(backbone, [learner.live_adapters()]) as attachment:
         while learner.done < settings.steps:

@@ -123,7 +123,8 @@ def test_bad_lessons_are_refused(wan: Backbone, given: list[Example], kind: str,
 @pytest.mark.parametrize(
     "bad",
     [{"steps": 0}, {"rank": 0}, {"rank": 1000}, {"lr": 0.0}, {"lr": float("nan")}, {"batch": 0}, {"retention": -1.0},
-     {"retention": float("inf")}, {"time_shift": 0.0}, {"appearance_share": 2.0}],
+     {"retention": float("inf")}, {"time_shift": 0.0}, {"appearance_share": 2.0},
+     {"still_frames": 0}, {"still_frames": 8}],
 )  # fmt: skip
 def test_bad_settings_are_refused(bad: dict):
     with pytest.raises(CCVDError, match=next(iter(bad))):

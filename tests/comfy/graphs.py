@@ -60,6 +60,7 @@ class Graph:
             "seed": 0,
             "megapixels_percent": 25,
             "frames": 9,
+            "still_frames": 0,
             "preview_every": 0,
         }
         return self.add("CCVD_LearnConcept", **{**usual, **changes})

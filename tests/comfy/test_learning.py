@@ -79,6 +79,14 @@ def test_the_same_inputs_give_the_same_file(server: ComfyServer) -> None:
     assert concept_file(server, "same_3", "rex").read_bytes() != first
 
 
+def test_pictures_are_learned_as_still_clips_too(server: ComfyServer) -> None:
+    libraries = {"still_demo": 0, "still_nine": 9, "still_none": 1}
+    for library, frames in libraries.items():
+        run(server, learning(library=library, still_frames=frames)[0])
+    demo, nine, none = (concept_file(server, library, "rex").read_bytes() for library in libraries)
+    assert demo == nine != none
+
+
 def test_a_model_that_carries_concepts_is_learned_on_like_the_bare_one(server: ComfyServer) -> None:
     """Hooks of a sampled MODEL must not act on learning, nor what learning leaves behind on the next sampling.
 
