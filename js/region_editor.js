@@ -86,6 +86,7 @@ function follow(node, model, panel) {
     show();
   };
   const beforeARun = () => {
+    if (!node.graph) return; // removed in the meantime
     const url = connectedPicture(node);
     background(url ? [url] : []);
   };
@@ -112,18 +113,24 @@ function follow(node, model, panel) {
   });
 }
 
-/** After Ctrl+Z, Nodes 2.0 goes on showing the element of the node that it has replaced: put the new one there. */
+/**
+ * Nodes 2.0 keeps the elements of a node that another of the same id replaces, after Ctrl+Z or on the way into a subgraph,
+ * and so goes on showing the old editor: put the new one there, once the page has settled.
+ */
 function remount(node) {
   const root = node.widgets?.find((widget) => widget.type === TYPE)?.element;
   if (!root) return;
-  setTimeout(() => {
-    if (root.isConnected) return;
+  requestAnimationFrame(() => setTimeout(() => {
+    if (root.isConnected || node.graph !== app.canvas.graph) return;
     document.querySelector(`[data-node-id="${node.id}"] .${CLASS}`)?.replaceWith(root);
-  });
+  }));
 }
 
 app.registerExtension({
   name: "CCVD.RegionEditor",
   getCustomWidgets: () => ({ [TYPE]: createWidget }),
   loadedGraphNode: remount,
+  setup() {
+    app.canvas.canvas.addEventListener("litegraph:set-graph", () => app.canvas.graph?.nodes.forEach(remount));
+  },
 });
