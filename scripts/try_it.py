@@ -23,7 +23,12 @@ def parse_arguments() -> argparse.Namespace:
     add("--name", help="the concept's name: you write <name> in prompts")
     add("--class", dest="class_words", metavar="WORDS", help="what it is, in plain words: dog")
     add("--kind", choices=("subject", "motion", "style"), default="subject")
-    add("--captions", type=Path, metavar="FILE", help="one caption per line, in the order of the file names")
+    add(
+        "--captions",
+        type=Path,
+        metavar="FILE",
+        help="one caption per line, in the order of the file names (default: a .txt beside each)",
+    )
     add("--prompt", help="the video to make; name the concept as <name>")
     add("--steps", type=int, metavar="N", help="learning steps (default: what the workflow says)")
     add("--out", type=Path, metavar="DIR", default=REPOSITORY / "output", help="default: output/")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,8 +11,10 @@ from base import DemoBase
 from latents import to_tensor
 from world import BACKGROUNDS, HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS, Scene, random_scene
 
-from ccvd_core.concept import Kind
-from ccvd_core.learning import Example
+from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.concept import Concept, Kind
+from ccvd_core.learning import ConceptLearner, Example
+from ccvd_core.learning_plan import preset
 
 EXAMPLES = 5
 TABLE_SEED, TUNING_SEED = 71_000, 17_000
@@ -88,3 +92,25 @@ PLANS = (
     LessonPlan("slide", "motion", "diagonal", HELD_OUT_MOTIONS["diagonal"]),
 )
 """In learning order."""
+
+
+def learn(base: DemoBase, plan: LessonPlan, earlier: Sequence[Concept], plain: bool = False) -> tuple[Concept, float]:
+    """One concept and the seconds it took; a `plain` one is a LoRA without concept tokens and retention."""
+    backbone = base.backbone()
+    settings = preset(backbone, plan.kind)
+    if plain:
+        settings = replace(settings, tokens=False, own_words_only=False, retention=0.0)
+    began = time.monotonic()
+    learner = ConceptLearner(
+        backbone,
+        plan.examples(base, settings.still_frames),
+        plan.name,
+        plan.kind,
+        plan.class_words,
+        settings,
+        () if plain else earlier,
+    )
+    with Attachment(backbone, [learner.live_adapters()]) as attachment:
+        while learner.done < settings.steps:
+            learner.step(attachment)
+    return learner.concept(), time.monotonic() - began

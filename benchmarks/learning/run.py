@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(Path(__file__).parent)]
 
 from base import LATENT_SHAPE, DemoBase, load_base  # noqa: E402
 from evaluate import contact_sheet  # noqa: E402
-from lessons import PLANS, TABLE_SEED, TUNING_SEED, LessonPlan  # noqa: E402
+from lessons import PLANS, TABLE_SEED, TUNING_SEED, LessonPlan, learn  # noqa: E402
 from scorer import Scorer  # noqa: E402
 from world import Scene  # noqa: E402
 
@@ -37,8 +36,6 @@ from ccvd_core.backbones.attachment import Attachment  # noqa: E402
 from ccvd_core.backbones.base import Backbone, ConceptPrompt  # noqa: E402
 from ccvd_core.concept import Concept  # noqa: E402
 from ccvd_core.concept_prompt import aggregate  # noqa: E402
-from ccvd_core.learning import ConceptLearner  # noqa: E402
-from ccvd_core.learning_plan import preset  # noqa: E402
 from ccvd_core.sampling import sample  # noqa: E402
 
 STEPS, CFG, SHIFT = 20, 3.0, 3.0
@@ -77,28 +74,6 @@ class Method:
 CCVD = Method("ccvd", AggregationSettings())
 PAPER = Method("paper", PAPER_SETTINGS, own_rows_only=False)
 PLAIN = Method("plain_lora", AggregationSettings(), always_on=True)
-
-
-def learn(base: DemoBase, plan: LessonPlan, earlier: Sequence[Concept], plain: bool) -> tuple[Concept, float]:
-    """One concept and the seconds it took."""
-    backbone = base.backbone()
-    settings = preset(backbone, plan.kind)
-    if plain:
-        settings = replace(settings, tokens=False, own_words_only=False, retention=0.0)
-    began = time.monotonic()
-    learner = ConceptLearner(
-        backbone,
-        plan.examples(base, settings.still_frames),
-        plan.name,
-        plan.kind,
-        plan.class_words,
-        settings,
-        () if plain else earlier,
-    )
-    with Attachment(backbone, [learner.live_adapters()]) as attachment:
-        while learner.done < settings.steps:
-            learner.step(attachment)
-    return learner.concept(), time.monotonic() - began
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -34,7 +33,7 @@ def test_pictures_go_in_and_a_video_with_its_contact_sheet_comes_out(
     import trial
 
     lesson = trial.demo_lesson("subject", None, tmp_path)
-    folder, _ = trial.put_material(server, lesson)
+    folder = trial.put_material(server, lesson)
     prompt = folder_to_video(folder)
     history = server.run(prompt, trial.Progress(prompt, server.object_info()), timeout=120)
     video, sheet = trial.save_results(server, history, lesson, tmp_path / "out")
@@ -44,13 +43,22 @@ def test_pictures_go_in_and_a_video_with_its_contact_sheet_comes_out(
     assert "Save Video" in capsys.readouterr().out
 
 
-def test_captions_come_in_the_order_in_which_comfyui_loads_the_pictures(server: ComfyServer, tmp_path: Path) -> None:
+def test_captions_lie_beside_the_pictures(server: ComfyServer, tmp_path: Path) -> None:
     import trial
 
     lesson = trial.demo_lesson("subject", None, tmp_path)
-    folder, captions = trial.put_material(server, lesson)
-    listed = os.listdir(server.base / "input" / folder)
-    assert captions == tuple(lesson.captions[[file.name for file in lesson.files].index(name)] for name in listed)
+    folder = server.base / "input" / trial.put_material(server, lesson)
+    texts = [(folder / file.name).with_suffix(".txt").read_text(encoding="utf-8") for file in lesson.files]
+    assert texts == list(lesson.captions)
+
+
+def test_captions_of_a_folder_are_read(tmp_path: Path) -> None:
+    import trial
+
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (32, 32)).save(tmp_path / name)
+    (tmp_path / "b.txt").write_text("a <rex>\non grass\n", encoding="utf-8")
+    assert trial.own_lesson(own(tmp_path, "subject"), tmp_path).captions == ("", "a <rex> on grass")
 
 
 @pytest.mark.parametrize("kind", ["subject", "motion", "style"])
@@ -105,8 +113,8 @@ def test_captions_must_fit_the_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "loader", "used"),
     [
-        ("subject", "LoadImageDataSetFromFolder", "images"),
-        ("motion", "LoadVideoDataSetFromFolder", "video"),
+        ("subject", "LoadImageTextDataSetFromFolder", "images"),
+        ("motion", "LoadVideoTextDataSetFromFolder", "video"),
     ],
 )
 def test_the_lesson_is_put_into_the_workflow(kind: Any, loader: str, used: str, tmp_path: Path) -> None:
@@ -114,18 +122,18 @@ def test_the_lesson_is_put_into_the_workflow(kind: Any, loader: str, used: str, 
 
     own_inputs = {"name": "", "class_words": "", "kind": "", "captions": "", "steps": 1, "images": ["1", 0]}
     prompt = {
-        "1": {"class_type": "LoadImageDataSetFromFolder", "inputs": {"folder": "x"}},
+        "1": {"class_type": "LoadImageTextDataSetFromFolder", "inputs": {"folder": "x"}},
         "2": {"class_type": trial.LEARN, "inputs": own_inputs},
         "3": {"class_type": trial.AGGREGATE, "inputs": {"prompt": ""}},
     }
     lesson = trial.demo_lesson(kind, "something else", tmp_path)
-    trial.prepare(prompt, lesson, "folder", ("one", "two"), steps=7)
+    trial.prepare(prompt, lesson, "folder", steps=7)
     assert prompt["1"] == {"class_type": loader, "inputs": {"folder": "folder"}}
     assert prompt["2"]["inputs"] == {
         "name": lesson.name,
         "class_words": lesson.class_words,
         "kind": kind,
-        "captions": "one\ntwo",
+        "captions": ["1", 1],
         "steps": 7,
         used: ["1", 0],
     }

@@ -1,0 +1,154 @@
+"""What regions and a growing library cost, as ratios to none in the same run."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from base import LATENT_SHAPE, DemoBase
+from diffusers import WanTransformer3DModel
+from layouts import Case
+from lessons import LessonPlan
+from methods import METHODS, Studio
+from torch import nn
+from world import SIZE
+
+from ccvd_core.aggregation import AggregationSettings
+from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.backbones.base import Backbone, EncodedText
+from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
+from ccvd_core.concept import Concept, LowRank
+from ccvd_core.concept_prompt import aggregate
+from ccvd_core.library import ConceptLibrary
+from ccvd_core.region_layout import Keyframe, Region
+from ccvd_core.regions import RegionSet
+
+MOST_REGIONS, LIBRARIES, REPEATS, RANK = 8, (1, 8, 35), 5, 16
+TIMED = ("attention", "paper", "paper_bootstrap", "stock_masked")
+
+
+def random_concept(backbone: Backbone, name: str, seed: int) -> Concept:
+    """A concept of full size that nobody learned: its cost is that of a real one."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator) * 0.01
+
+    wanted = set(backbone.site_ids("subject"))
+    adapters = {
+        site.id: LowRank(noise(RANK, site.in_features), noise(site.out_features, RANK))
+        for site in backbone.sites
+        if site.id in wanted
+    }
+    tokens = noise(backbone.layers, 1, backbone.text_width)
+    keys = noise(backbone.layers, backbone.text_width)
+    return Concept(name, "subject", "dog", adapters, tokens, keys, -keys, backbone.fingerprint)
+
+
+def least_seconds(calls: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
+    """The best time of each call; they take turns, so that a busy moment meets all of them."""
+    best = dict.fromkeys(calls, float("inf"))
+    for turn in range(repeats + 1):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            if turn:  # the first turn warms up
+                best[name] = min(best[name], time.perf_counter() - began)
+    return best
+
+
+@torch.no_grad()
+def step_cost(base: DemoBase) -> Iterator[tuple[str, int, float]]:
+    """Seconds of a sampled clip with 0..8 regions, each with its own concept, as a ratio to the prompt alone."""
+    backbone = base.backbone()
+    names = [f"c{index}" for index in range(MOST_REGIONS)]
+    concepts = tuple(random_concept(backbone, name, index) for index, name in enumerate(names))
+    studio = Studio(base, backbone, concepts)
+    noise = torch.randn(1, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
+    with Attachment(backbone, [concept.adapters for concept in concepts]) as attachment:
+
+        def timed(method: str, case: Case) -> Callable[[], object]:
+            return lambda: METHODS[method](studio, attachment, [case], noise)
+
+        for count in range(MOST_REGIONS + 1):
+            case = striped(names[:count])
+            calls = {method: timed(method, case) for method in TIMED}
+            seconds = least_seconds({"prompt_only": timed("prompt_only", case), **calls}, 3)
+            for method in TIMED:
+                yield method, count, seconds[method] / seconds["prompt_only"]
+
+
+def striped(names: Sequence[str]) -> Case:
+    """One region per concept, side by side over the whole frame."""
+    plans = tuple(LessonPlan(name, "subject", name, "dog") for name in names)
+    width = 1 / max(1, len(names))
+    regions = tuple(
+        Region(name, f"a <{name}> still on green grass", "#4fc3f7", 1.0, (Keyframe(0.0, (i * width, 0.0, width, 1.0)),))
+        for i, name in enumerate(names)
+    )
+    return Case(plans, ("still",) * len(names), RegionSet(SIZE, SIZE, regions), "green grass", False)
+
+
+def wide_backbone(layers: int, weights: bool = True) -> DiffusersWanBackbone:
+    """Wan 1.3B's shapes with random weights, or none at all; its text encoder gives random rows at once."""
+    with torch.device("cpu" if weights else "meta"):
+        model = WanTransformer3DModel(
+            num_layers=layers, num_attention_heads=12, attention_head_dim=128, ffn_dim=8960, text_dim=4096
+        )
+    for block in model.blocks:  # by these a base is recognised
+        block.scale_shift_table = nn.Parameter(torch.ones(1, 6, 1536))
+    rows = torch.zeros(512, 4096)
+    rows[:8] = torch.randn(8, 4096, generator=torch.Generator().manual_seed(0))
+    return DiffusersWanBackbone(
+        model.requires_grad_(False).eval(), lambda text: EncodedText(rows, tuple(f"▁{word}" for word in text.split()))
+    )
+
+
+@torch.no_grad()
+def library_cost() -> Iterator[tuple[str, int, str, float]]:
+    """A model call and the set-up of a prompt with 1, 8 and 35 concepts in the library; the prompt names one.
+
+    Two blocks of Wan 1.3B's width for the call, whose ratio does not depend on the number of blocks. The set-up reads
+    files of all 30 blocks: from the prompt's text to adapters that are ready to attach.
+    """
+    backbone = wide_backbone(2)
+    concepts = [random_concept(backbone, f"c{index}", index) for index in range(max(LIBRARIES))]
+    latents, t = torch.randn(1, 16, 3, 32, 32), torch.tensor([0.5])
+    for participants in ("named", "all"):
+        settings = AggregationSettings(participants=participants)
+        calls = {}
+        for count in LIBRARIES:
+            prompt = aggregate(backbone, "a <c0>", concepts[:count], settings).prompt
+            acting = prompt.weights.any(0).tolist()
+            used = [c.adapters if acts else {} for c, acts in zip(concepts[:count], acting, strict=True)]
+            attachment = Attachment(backbone, used)
+
+            def call(attachment: Attachment = attachment, prompt: object = prompt) -> None:
+                with attachment, attachment.activate([prompt], latents.device):  # type: ignore[list-item]
+                    backbone.predict(latents, t, [prompt])  # type: ignore[list-item]
+
+            calls[str(count)] = call
+        seconds = least_seconds(calls)
+        for count in LIBRARIES:
+            yield f"library_{participants}", count, "library_ratio", seconds[str(count)] / seconds["1"]
+    yield from setup_cost()
+
+
+def setup_cost() -> Iterator[tuple[str, int, str, float]]:
+    """Seconds from a library on disk to attachable adapters, as Aggregate Adapters does it."""
+    shapes = wide_backbone(30, weights=False)
+    with tempfile.TemporaryDirectory() as folder:
+        library = ConceptLibrary(Path(folder))
+        for index in range(max(LIBRARIES)):
+            library.add(random_concept(shapes, f"c{index}", index))
+            if index + 1 in LIBRARIES:
+                began = time.perf_counter()
+                outlines = [library.outline(name) for name in library.names()]
+                prompt = aggregate(shapes, "a <c0>", outlines, AggregationSettings()).prompt
+                acting = prompt.weights.any(0).tolist()
+                used = [library.load(o.name).adapters if acts else {} for o, acts in zip(outlines, acting, strict=True)]
+                Attachment(shapes, used)
+                yield "library_named", index + 1, "setup_seconds", time.perf_counter() - began

@@ -1,0 +1,117 @@
+"""The rows of the table: ways to draw a scene whose regions name concepts. All start from the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from base import LATENT_SHAPE, DemoBase
+from layouts import Case
+from torch import Tensor
+
+from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt
+from ccvd_core.concept import Concept
+from ccvd_core.concept_prompt import aggregate
+from ccvd_core.noise_merge import RegionSettings
+from ccvd_core.region_masks import latent_masks
+from ccvd_core.region_prompt import aggregate_scene
+from ccvd_core.sampling import flow_times, sample
+
+STEPS, CFG, SHIFT, BATCH = 20, 3.0, 3.0, 10
+
+
+@dataclass(frozen=True)
+class Studio:
+    """The model with its learned concepts."""
+
+    base: DemoBase
+    backbone: Backbone
+    concepts: tuple[Concept, ...]
+
+    @property
+    def negative(self) -> ConceptPrompt:
+        prompt = aggregate(self.backbone, "", self.concepts).prompt
+        return replace(prompt, weights=torch.zeros_like(prompt.weights))
+
+    def scene(self, case: Case, shared_adapters: bool = False) -> RegionalPrompt:
+        """The case as a scene. `shared_adapters`: every concept acts in every region, as without gating."""
+        scene = aggregate_scene(self.backbone, case.prompt, case.regions, self.concepts).prompt
+        if not shared_adapters:
+            return scene
+        weights = torch.stack([prompt.weights for prompt in scene.prompts]).amax(0)
+        return replace(scene, prompts=tuple(replace(prompt, weights=weights) for prompt in scene.prompts))
+
+
+Drawer = Callable[[Studio, Attachment, Sequence[Case], Tensor], Tensor]
+"""(studio, attached concepts, cases, noise) -> latents."""
+
+
+def regional(settings: RegionSettings, shared_adapters: bool = False) -> Drawer:
+    """This pack's region sampling."""
+
+    def draw(studio: Studio, attachment: Attachment, cases: Sequence[Case], noise: Tensor) -> Tensor:
+        scenes = [studio.scene(case, shared_adapters) for case in cases]
+        return sample(studio.backbone, attachment, scenes, studio.negative, noise, STEPS, CFG, SHIFT, regions=settings)
+
+    return draw
+
+
+def prompt_only(studio: Studio, attachment: Attachment, cases: Sequence[Case], noise: Tensor) -> Tensor:
+    """All concepts named in one prompt, no regions."""
+    prompts = [aggregate(studio.backbone, case.prompt, studio.concepts).prompt for case in cases]
+    return sample(studio.backbone, attachment, prompts, studio.negative, noise, STEPS, CFG, SHIFT)
+
+
+@torch.no_grad()
+def stock_masked(studio: Studio, attachment: Attachment, cases: Sequence[Case], noise: Tensor) -> Tensor:
+    """ComfyUI's masked conditioning with the same adapters: one prediction per region and step, averaged by masks.
+
+    As `comfy.samplers.calc_cond_batch` does: sum(mask * prediction) / sum(mask). The whole prompt is masked to what the
+    regions leave, which is kinder to this row than letting it act everywhere.
+    """
+    latents, times = noise, flow_times(STEPS, SHIFT).to(noise)
+    scenes = [studio.scene(case) for case in cases]
+    grid = studio.backbone.grid(noise.shape[1:])
+    masks = torch.stack([latent_masks(scene.regions, noise.shape, grid) for scene in scenes])
+    for t, next_t in pairwise(times):
+        base = predict(studio, attachment, latents, t, [studio.negative] * len(cases))
+        positive = torch.zeros_like(latents)
+        for part in range(len(scenes[0].prompts)):
+            own = predict(studio, attachment, latents, t, [scene.prompts[part] for scene in scenes])
+            positive += masks[:, part, None].to(own) * own
+        latents = latents + (next_t - t) * (base + CFG * (positive - base))
+    return latents
+
+
+def predict(studio: Studio, attachment: Attachment, latents: Tensor, t: Tensor, prompts: Sequence[AnyPrompt]) -> Tensor:
+    with attachment.activate(prompts, latents.device):
+        return studio.backbone.predict(latents, t.expand(len(latents)), prompts).to(latents)
+
+
+METHODS: dict[str, Drawer] = {
+    "prompt_only": prompt_only,
+    "stock_masked": stock_masked,
+    "attention": regional(RegionSettings("attention")),
+    "attention_soft_edges": regional(RegionSettings("attention", blend=0.3)),
+    "attention_shared_adapters": regional(RegionSettings("attention"), shared_adapters=True),
+    "paper": regional(RegionSettings("paper")),
+    "paper_bootstrap": regional(RegionSettings("paper + bootstrap")),
+    "paper_bootstrap_long": regional(RegionSettings("paper + bootstrap", region_steps=1.0, bootstrap_steps=0.4)),
+}
+
+
+def draw(studio: Studio, method: str, cases: Sequence[Case], seed: int) -> Tensor:
+    """Clips [n, frames, height, width, 3]; clip i starts from the same noise in every method."""
+    noise = torch.stack(
+        [torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(cases))]
+    )
+    parts = []
+    adapters = [concept.adapters for concept in studio.concepts]
+    with Attachment(studio.backbone, adapters) as attachment, torch.autocast("cpu", torch.bfloat16):
+        for start in range(0, len(cases), BATCH):
+            chosen = slice(start, start + BATCH)
+            parts.append(METHODS[method](studio, attachment, cases[chosen], noise[chosen]))
+        return studio.base.to_clips(torch.cat(parts))

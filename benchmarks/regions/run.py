@@ -1,0 +1,130 @@
+"""Does every concept stay in its own region, and what does it cost? On the demo base, with four held-out subjects.
+
+    python benchmarks/regions/run.py                    the tables: results.csv, contact sheets
+    python benchmarks/regions/run.py --tuning           placement on layouts kept for choosing settings; writes nothing
+    python benchmarks/regions/run.py --only cost        one part: placement, cost, library
+
+Rows are described in methods.py, the metrics in measure.py and benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(path) for path in (ROOT, ROOT / "demo", ROOT / "benchmarks" / "learning", Path(__file__).parent)]
+
+from base import load_base  # noqa: E402
+from cost import library_cost, step_cost  # noqa: E402
+from evaluate import contact_sheet  # noqa: E402
+from layouts import PLANS, TABLE_SEED, TUNING_SEED, random_cases  # noqa: E402
+from lessons import learn  # noqa: E402
+from measure import placements  # noqa: E402
+from methods import METHODS, Studio, draw  # noqa: E402
+from scorer import Scorer  # noqa: E402
+
+from ccvd_core.concept import Concept  # noqa: E402
+
+COUNTS = (2, 3, 4)
+PARTS = ("placement", "cost", "library")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of results.csv."""
+
+    method: str
+    regions: int
+    moving: str
+    seed: int
+    metric: str
+    value: float
+
+
+def prepare() -> Studio:
+    """The demo base with four concepts learned one after another, by the pack's defaults."""
+    base = load_base()
+    concepts: list[Concept] = []
+    for plan in PLANS:
+        concept, seconds = learn(base, plan, concepts)
+        print(f"learned <{plan.name}> in {seconds:.0f} s", flush=True)
+        concepts.append(concept)
+    return Studio(base, base.backbone(), tuple(concepts))
+
+
+def placement(studio: Studio, methods: Sequence[str], layouts: int, seed: int, sheets: Path) -> Iterator[Row]:
+    """Share of regions whose concept is placed, and into which another one leaked."""
+    scorer = Scorer()
+    for count in COUNTS:
+        cases = random_cases(layouts, count, seed)
+        for method in methods:
+            clips = draw(studio, method, cases, seed)
+            judged = [placements(scorer, clip, case) for clip, case in zip(clips, cases, strict=True)]
+            contact_sheet(clips[:9], [case.prompt for case in cases[:9]], sheets / f"{method}_{count}.png")
+            for moving in (False, True):
+                some = [p for regions, c in zip(judged, cases, strict=True) if c.moving == moving for p in regions]
+                for metric in ("placed", "leaked"):
+                    share = float(np.mean([getattr(region, metric) for region in some]))
+                    yield Row(method, count, "yes" if moving else "no", seed, metric, share)
+
+
+def write_csv(rows: Sequence[Row], path: Path, parts: Sequence[str]) -> None:
+    """Replace the rows of these parts, keep the others."""
+    metrics = {
+        "placement": ("placed", "leaked"),
+        "cost": ("step_ratio",),
+        "library": ("library_ratio", "setup_seconds"),
+    }
+    replaced = {metric for part in parts for metric in metrics[part]}
+    kept: list[list[str]] = []
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            kept = [line for line in list(csv.reader(file))[1:] if line[4] not in replaced]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([field.name for field in fields(Row)])
+        writer.writerows(kept)
+        writer.writerows([*astuple(row)[:-1], f"{row.value:.4f}"] for row in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--tuning", action="store_true", help="other layouts; writes no results.csv")
+    parser.add_argument("--layouts", type=int, default=100, help="per row, half of them moving")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--sheets", type=Path, default=Path(__file__).parent / "sheets")
+    args = parser.parse_args()
+    args.sheets.mkdir(parents=True, exist_ok=True)
+    torch.set_flush_denormal(True)
+    parts = [args.only] if args.only else list(PARTS)
+    seed = TUNING_SEED if args.tuning else TABLE_SEED
+    rows: list[Row] = []
+
+    def add(row: Row) -> None:
+        rows.append(row)
+        print(f"{row.method:26} {row.regions} {row.moving:3} {row.metric:14} {row.value:.3f}", flush=True)
+
+    if "placement" in parts:
+        for row in placement(prepare(), args.methods, args.layouts, seed, args.sheets):
+            add(row)
+    if "cost" in parts:
+        for method, count, ratio in step_cost(load_base()):
+            add(Row(method, count, "", seed, "step_ratio", ratio))
+    if "library" in parts:
+        for method, count, metric, value in library_cost():
+            add(Row(method, count, "", seed, metric, value))
+    if not args.tuning:
+        write_csv(rows, Path(__file__).parent / "results.csv", parts)
+
+
+if __name__ == "__main__":
+    main()

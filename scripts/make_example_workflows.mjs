@@ -1,0 +1,85 @@
+// Builds the example workflows in a running ComfyUI, runs them, and takes their pictures.
+//
+//   python scripts/make_example_workflows.py
+//
+// starts the server and calls this with: address, output folder, names. Needs Chromium and npm's playwright-core.
+import { writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+import { WORKFLOWS } from "./example_workflows.mjs";
+
+const { chromium } = createRequire(join(process.env.CCVD_BROWSER_MODULES ?? process.cwd(), "package.json"))("playwright-core");
+const [address, folder, ...names] = process.argv.slice(2);
+
+await fetch(`${address}/api/settings`, {
+  method: "POST",
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify({ "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": false }),
+});
+const browser = await chromium.launch({
+  executablePath: process.env.CCVD_CHROMIUM ?? "/usr/bin/chromium",
+  args: [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+  ],
+});
+try {
+  for (const name of names) await make(name, WORKFLOWS[name]);
+} finally {
+  await browser.close();
+}
+
+async function make(name, { nodes, links, note, viewport }) {
+  const page = await browser.newPage({ viewport });
+  await page.goto(address);
+  await page.waitForFunction(
+    () => window.app?.extensionManager && window.LiteGraph?.registered_node_types?.CCVD_LearnConcept, null, { timeout: 60_000 },
+  );
+  await page.waitForTimeout(2000);
+  const workflow = await page.evaluate(({ nodes, links, note }) => {
+    app.graph.clear();
+    const made = {};
+    for (const [key, type, x, y, width, height, values] of nodes) {
+      const node = (made[key] = LiteGraph.createNode(type));
+      if (!node) throw new Error(`no node type ${type}`);
+      app.graph.add(node);
+      node.pos = [x, y];
+      node.setSize([width, height]);
+      for (const [name, value] of Object.entries(values)) {
+        const widget = node.widgets.find((w) => w.name === name);
+        if (!widget) throw new Error(`${type} has no widget ${name}: ${node.widgets.map((w) => w.name)}`);
+        widget.value = value;
+      }
+      for (const widget of node.widgets ?? []) {
+        if (widget.name === "control_after_generate") widget.value = "fixed";
+        if (type === "MarkdownNote") widget.value = note;
+      }
+    }
+    for (const [from, output, to, input] of links) {
+      const source = made[from].outputs.findIndex((o) => (o.label ?? o.name) === output || o.name === output);
+      const target = made[to].inputs.findIndex((i) => i.name === input);
+      if (source < 0 || target < 0) {
+        throw new Error(`${from}.${output} [${made[from].outputs.map((o) => o.name)}] -> ${to}.${input}`);
+      }
+      made[from].connect(source, made[to], target);
+    }
+    app.canvas.ds.scale = 1;
+    app.canvas.ds.offset = [60, 20];
+    app.graph.setDirtyCanvas(true, true);
+    return app.graph.serialize();
+  }, { nodes, links, note });
+  writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(workflow, null, 1)}\n`);
+  const done = page.evaluate(() => new Promise((resolve) => {
+    app.api.addEventListener("execution_success", () => resolve("success"), { once: true });
+    app.api.addEventListener("execution_error", (e) => resolve(JSON.stringify(e.detail)), { once: true });
+  }));
+  await page.evaluate(() => app.queuePrompt(0, 1));
+  console.log(await done);
+  await page.waitForTimeout(3000);
+  // The middle of the clip says more than its first frame.
+  await page.evaluate(() => document.querySelectorAll("video").forEach((v) => { v.pause(); v.currentTime = 0.6; }));
+  await page.waitForTimeout(1000);
+  await page.screenshot({ path: join(folder, `${name}.jpg`), type: "jpeg", quality: 80 });
+  await page.close();
+}
