@@ -69,7 +69,7 @@ def preset(backbone: Backbone, kind: Kind) -> LearningSettings:
             )
         # Single frames alone teach only the first latent frame: the likeness fades in later ones.
         return LearningSettings(
-            steps=400, rank=16, lr=2e-3, token_lr=2e-2, batch=4, time_mean=0.7, still_frames=DEMO_FRAMES
+            steps=600, rank=16, lr=1e-3, token_lr=1e-2, batch=4, time_mean=0.7, still_frames=DEMO_FRAMES
         )
     # Wan 1.3B and 14B: what trainers in use take for pictures and short clips.
     return LearningSettings(steps=800, rank=16, lr=1e-4, token_lr=1e-3, batch=1)

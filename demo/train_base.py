@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latents", type=Path, default=Path("runs/latents.pt"))
     parser.add_argument("--out", type=Path, default=Path("runs/base"))
-    parser.add_argument("--steps", type=int, default=7000)
+    parser.add_argument("--steps", type=int, default=12500)
     args = parser.parse_args()
     # Momentum of taps without a gradient decays into denormals, which cost a CPU a hundred times a normal number.
     torch.set_flush_denormal(True)

@@ -19,10 +19,17 @@ const RUNS = {
     quick: { CCVD_LearnConcept: { steps: 2, preview_every: 0, megapixels_percent: 1 }, KSampler: { steps: 2 } },
     shows: "SaveVideo",
   },
+  two_concepts_in_regions: {
+    quick: {
+      CCVD_LearnConcept: { steps: 2, preview_every: 0, megapixels_percent: 1 }, CCVD_Sampler: { steps: 2 },
+    },
+    shows: "SaveVideo",
+  },
 };
+const FOLDERS = ["my_concept", "my_first_concept", "my_second_concept"];
 
 test("example workflows", async (t) => {
-  putInput("my_concept", PICTURE);
+  for (const folder of FOLDERS) putInput(folder, PICTURE);
   const comfy = await ComfyPage.open();
   t.after(() => comfy.close());
   for (const name of NAMES) {
