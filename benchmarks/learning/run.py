@@ -184,11 +184,11 @@ def summarise(rows: Sequence[Row]) -> str:
     """Means over concepts: one line per method and moment."""
     lines = [f"{'method':12} {'when':10} identity  text  bleeding"]
     for method, when in dict.fromkeys((row.method, row.when) for row in rows if row.metric == "identity"):
-        means = [
-            np.mean([r.value for r in rows if (r.method, r.when, r.metric) == (method, when, metric)])
-            for metric in ("identity", "text_alignment", "bleeding")
-        ]
-        lines.append(f"{method:12} {when:10} {means[0]:8.3f} {means[1]:5.3f} {means[2]:9.3f}")
+        cells = []
+        for metric in ("identity", "text_alignment", "bleeding"):
+            values = [r.value for r in rows if (r.method, r.when, r.metric) == (method, when, metric)]
+            cells.append(f"{np.mean(values):.3f}" if values else "-")
+        lines.append(f"{method:12} {when:10} {cells[0]:>8} {cells[1]:>5} {cells[2]:>9}")
     return "\n".join(lines)
 
 

@@ -31,7 +31,7 @@ from measure import placements  # noqa: E402
 from methods import METHODS, Studio, draw  # noqa: E402
 from scorer import Scorer  # noqa: E402
 
-from ccvd_core.concept import Concept  # noqa: E402
+from ccvd_core.library import ConceptLibrary  # noqa: E402
 
 COUNTS = (2, 3, 4)
 PARTS = ("placement", "cost", "library")
@@ -49,21 +49,29 @@ class Row:
     value: float
 
 
-def prepare() -> Studio:
-    """The demo base with four concepts learned one after another, by the pack's defaults."""
-    base = load_base()
-    concepts: list[Concept] = []
+def prepare(kept: Path | None) -> Studio:
+    """The demo base with four concepts learned one after another, by the pack's defaults.
+
+    `kept` is a library folder in which they are found again by the next run.
+    """
+    base, concepts = load_base(), []
+    library = ConceptLibrary(kept) if kept else None
     for plan in PLANS:
+        if library and plan.name in library.names():
+            concepts.append(library.load(plan.name))
+            continue
         concept, seconds = learn(base, plan, concepts)
         print(f"learned <{plan.name}> in {seconds:.0f} s", flush=True)
-        concepts.append(concept)
+        concepts.append(library.add(concept) if library else concept)
     return Studio(base, base.backbone(), tuple(concepts))
 
 
-def placement(studio: Studio, methods: Sequence[str], layouts: int, seed: int, sheets: Path) -> Iterator[Row]:
+def placement(
+    studio: Studio, methods: Sequence[str], counts: Sequence[int], layouts: int, seed: int, sheets: Path
+) -> Iterator[Row]:
     """Share of regions whose concept is placed, and into which another one leaked."""
     scorer = Scorer()
-    for count in COUNTS:
+    for count in counts:
         cases = random_cases(layouts, count, seed)
         for method in methods:
             clips = draw(studio, method, cases, seed)
@@ -101,6 +109,8 @@ def main() -> None:
     parser.add_argument("--tuning", action="store_true", help="other layouts; writes no results.csv")
     parser.add_argument("--layouts", type=int, default=100, help="per row, half of them moving")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--concepts", type=Path, help="library folder that keeps the learned concepts")
+    parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS), help="regions per layout")
     parser.add_argument("--sheets", type=Path, default=Path(__file__).parent / "sheets")
     args = parser.parse_args()
     args.sheets.mkdir(parents=True, exist_ok=True)
@@ -114,7 +124,7 @@ def main() -> None:
         print(f"{row.method:26} {row.regions} {row.moving:3} {row.metric:14} {row.value:.3f}", flush=True)
 
     if "placement" in parts:
-        for row in placement(prepare(), args.methods, args.layouts, seed, args.sheets):
+        for row in placement(prepare(args.concepts), args.methods, args.counts, args.layouts, seed, args.sheets):
             add(row)
     if "cost" in parts:
         for method, count, ratio in step_cost(load_base()):
