@@ -70,7 +70,7 @@ const REGIONS = [
     layout: JSON.stringify(LAYOUT), width: 128, height: 128, frames: 9,
   }],
   ["aggregate", "CCVD_AggregateAdapters", 1710, 60, 400, 560, {
-    prompt: "a <rex> moving down and a <cab> still on green grass",
+    prompt: "on green grass",
   }],
   ["sampler", "CCVD_Sampler", 1710, 690, 400, 430, {
     seed: 1, steps: 20, cfg: 3, sampler_name: "euler", scheduler: "simple", denoise: 1, mode: "attention",
@@ -101,7 +101,7 @@ const REGION_NOTE = `## Two concepts, each in its own region
    two **Learn Concept** nodes learn one after the other into one library.
 2. **Region Mask**: drag to draw a box, choose its concept, write its prompt. Move the time and then the box, and it
    travels. Queue once and choose again if the list of concepts is still empty.
-3. **Aggregate Adapters** reads the prompt of the whole scene and those of the regions.
+3. **Aggregate Adapters** reads those prompts and its own, which says only what is around the regions.
 4. **CCVD Sampler** keeps every concept in its region. KSampler works too, in the mode *attention*.`;
 
 export const WORKFLOWS = {

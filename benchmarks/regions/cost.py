@@ -76,7 +76,7 @@ def step_cost(base: DemoBase) -> Iterator[tuple[str, int, float]]:
         for count in range(MOST_REGIONS + 1):
             case = striped(names[:count])
             calls = {method: timed(method, case) for method in TIMED}
-            seconds = least_seconds({"prompt_only": timed("prompt_only", case), **calls}, 3)
+            seconds = least_seconds({"prompt_only": timed("prompt_only", case), **calls}, 2)
             for method in TIMED:
                 yield method, count, seconds[method] / seconds["prompt_only"]
 

@@ -34,6 +34,11 @@ class Case:
     moving: bool
 
     @property
+    def surroundings(self) -> str:
+        """What is outside the regions."""
+        return f"on {self.background}"
+
+    @property
     def prompt(self) -> str:
         """The whole scene, every concept named."""
         who = " and ".join(f"a <{p.name}> {motion}" for p, motion in zip(self.plans, self.motions, strict=True))

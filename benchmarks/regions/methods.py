@@ -36,9 +36,14 @@ class Studio:
         prompt = aggregate(self.backbone, "", self.concepts).prompt
         return replace(prompt, weights=torch.zeros_like(prompt.weights))
 
-    def scene(self, case: Case, shared_adapters: bool = False) -> RegionalPrompt:
-        """The case as a scene. `shared_adapters`: every concept acts in every region, as without gating."""
-        scene = aggregate_scene(self.backbone, case.prompt, case.regions, self.concepts).prompt
+    def scene(self, case: Case, shared_adapters: bool = False, names_all: bool = False) -> RegionalPrompt:
+        """The case as a scene whose whole prompt says what is outside the regions.
+
+        `shared_adapters`: every concept acts in every region, as without gating. `names_all`: the whole prompt names
+        the concepts too.
+        """
+        text = case.prompt if names_all else case.surroundings
+        scene = aggregate_scene(self.backbone, text, case.regions, self.concepts).prompt
         if not shared_adapters:
             return scene
         weights = torch.stack([prompt.weights for prompt in scene.prompts]).amax(0)
@@ -49,11 +54,11 @@ Drawer = Callable[[Studio, Attachment, Sequence[Case], Tensor], Tensor]
 """(studio, attached concepts, cases, noise) -> latents."""
 
 
-def regional(settings: RegionSettings, shared_adapters: bool = False) -> Drawer:
+def regional(settings: RegionSettings, shared_adapters: bool = False, names_all: bool = False) -> Drawer:
     """This pack's region sampling."""
 
     def draw(studio: Studio, attachment: Attachment, cases: Sequence[Case], noise: Tensor) -> Tensor:
-        scenes = [studio.scene(case, shared_adapters) for case in cases]
+        scenes = [studio.scene(case, shared_adapters, names_all) for case in cases]
         return sample(studio.backbone, attachment, scenes, studio.negative, noise, STEPS, CFG, SHIFT, regions=settings)
 
     return draw
@@ -69,8 +74,8 @@ def prompt_only(studio: Studio, attachment: Attachment, cases: Sequence[Case], n
 def stock_masked(studio: Studio, attachment: Attachment, cases: Sequence[Case], noise: Tensor) -> Tensor:
     """ComfyUI's masked conditioning with the same adapters: one prediction per region and step, averaged by masks.
 
-    As `comfy.samplers.calc_cond_batch` does: sum(mask * prediction) / sum(mask). The whole prompt is masked to what the
-    regions leave, which is kinder to this row than letting it act everywhere.
+    As `comfy.samplers.calc_cond_batch` does: sum(mask * prediction) / sum(mask). The prompt of the surroundings is
+    masked to what the regions leave, which is kinder to this row than letting it act everywhere.
     """
     latents, times = noise, flow_times(STEPS, SHIFT).to(noise)
     scenes = [studio.scene(case) for case in cases]
@@ -95,11 +100,10 @@ METHODS: dict[str, Drawer] = {
     "prompt_only": prompt_only,
     "stock_masked": stock_masked,
     "attention": regional(RegionSettings("attention")),
-    "attention_soft_edges": regional(RegionSettings("attention", blend=0.3)),
     "attention_shared_adapters": regional(RegionSettings("attention"), shared_adapters=True),
+    "attention_names_all": regional(RegionSettings("attention"), names_all=True),
     "paper": regional(RegionSettings("paper")),
     "paper_bootstrap": regional(RegionSettings("paper + bootstrap")),
-    "paper_bootstrap_long": regional(RegionSettings("paper + bootstrap", region_steps=1.0, bootstrap_steps=0.4)),
 }
 
 

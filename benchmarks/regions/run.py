@@ -67,12 +67,12 @@ def prepare(kept: Path | None) -> Studio:
 
 
 def placement(
-    studio: Studio, methods: Sequence[str], counts: Sequence[int], layouts: int, seed: int, sheets: Path
+    studio: Studio, methods: Sequence[str], counts: Sequence[int], layouts: Sequence[int], seed: int, sheets: Path
 ) -> Iterator[Row]:
     """Share of regions whose concept is placed, and into which another one leaked."""
     scorer = Scorer()
-    for count in counts:
-        cases = random_cases(layouts, count, seed)
+    for count, number in zip(counts, layouts, strict=True):
+        cases = random_cases(number, count, seed)
         for method in methods:
             clips = draw(studio, method, cases, seed)
             judged = [placements(scorer, clip, case) for clip, case in zip(clips, cases, strict=True)]
@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--tuning", action="store_true", help="other layouts; writes no results.csv")
-    parser.add_argument("--layouts", type=int, default=100, help="per row, half of them moving")
+    parser.add_argument("--layouts", type=int, nargs="+", default=[100], help="per row, half of them moving; per count")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--concepts", type=Path, help="library folder that keeps the learned concepts")
     parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS), help="regions per layout")
@@ -117,6 +117,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     parts = [args.only] if args.only else list(PARTS)
     seed = TUNING_SEED if args.tuning else TABLE_SEED
+    layouts = args.layouts if len(args.layouts) > 1 else args.layouts * len(args.counts)
     rows: list[Row] = []
 
     def add(row: Row) -> None:
@@ -124,7 +125,7 @@ def main() -> None:
         print(f"{row.method:26} {row.regions} {row.moving:3} {row.metric:14} {row.value:.3f}", flush=True)
 
     if "placement" in parts:
-        for row in placement(prepare(args.concepts), args.methods, args.counts, args.layouts, seed, args.sheets):
+        for row in placement(prepare(args.concepts), args.methods, args.counts, layouts, seed, args.sheets):
             add(row)
     if "cost" in parts:
         for method, count, ratio in step_cost(load_base()):
