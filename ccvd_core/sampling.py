@@ -47,7 +47,7 @@ def sample(
     settings = regions or RegionSettings()
     if regions is not None:
         prompts = blended(prompts, regions.blend)
-    regional = any(isinstance(prompt, RegionalPrompt) for prompt in prompts)
+    regional = any(isinstance(prompt, RegionalPrompt) and len(prompt.prompts) > 1 for prompt in prompts)
     rows = [*prompts, *([negative] * len(prompts))] if guided else list(prompts)
     grid = backbone.grid(noise.shape[1:])
     for step, (t, next_t) in enumerate(pairwise(times)):
