@@ -92,7 +92,7 @@ const REGION_LINKS = [
   ["model", "CLIP", "negative", "clip"],
   ["aggregate", "model", "sampler", "model"], ["aggregate", "conditioning", "sampler", "positive"],
   ["negative", "CONDITIONING", "sampler", "negative"], ["latent", "LATENT", "sampler", "latent_image"],
-  ["sampler", "LATENT", "decode", "samples"], ["model", "VAE", "decode", "vae"],
+  ["sampler", "latent", "decode", "samples"], ["model", "VAE", "decode", "vae"],
   ["decode", "IMAGE", "create", "images"], ["create", "VIDEO", "save", "video"],
 ];
 const REGION_NOTE = `## Two concepts, each in its own region

@@ -74,8 +74,10 @@ async function make(name, { nodes, links, note, viewport }) {
     app.api.addEventListener("execution_success", () => resolve("success"), { once: true });
     app.api.addEventListener("execution_error", (e) => resolve(JSON.stringify(e.detail)), { once: true });
   }));
-  await page.evaluate(() => app.queuePrompt(0, 1));
+  // Without a GPU the page's drawing would take the time that learning needs.
+  await page.evaluate(() => { app.canvas.pause_rendering = true; return app.queuePrompt(0, 1); });
   console.log(await done);
+  await page.evaluate(() => { app.canvas.pause_rendering = false; app.graph.setDirtyCanvas(true, true); });
   await page.waitForTimeout(3000);
   // The middle of the clip says more than its first frame.
   await page.evaluate(() => document.querySelectorAll("video").forEach((v) => { v.pause(); v.currentTime = 0.6; }));

@@ -31,6 +31,16 @@ def test_sampling_identical_regions_is_plain_sampling(double, case, one, make_pr
     torch.testing.assert_close(ours, plain, atol=1e-9, rtol=1e-9)
 
 
+@pytest.mark.parametrize("settings", MODES, ids=lambda s: s.mode if s else "default")
+def test_a_scene_without_regions_is_its_prompt(double, case, one, make_prompt, settings):
+    negative = make_prompt("", (0.0, 0.0), rows=())
+    noise = case.latents.double()
+    with two_concepts(double) as attachment:
+        plain = sample(double, attachment, [one, one], negative, noise, steps=2)
+        empty = sample(double, attachment, [scene([one])] * 2, negative, noise, steps=2, regions=settings)
+    torch.testing.assert_close(empty, plain, atol=1e-9, rtol=1e-9)
+
+
 @pytest.mark.parametrize("settings", MODES[1:], ids=lambda s: s.mode)
 def test_each_clip_of_a_batch_is_sampled_as_alone(double, case, one, other, make_prompt, settings):
     negative = make_prompt("", (0.0, 0.0), rows=())
