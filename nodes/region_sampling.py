@@ -11,6 +11,57 @@ from ..ccvd_core.noise_merge import MODES, RegionSettings
 from .patching import with_region_settings
 
 
+def region_setting_inputs() -> list[io.Input]:
+    """How regions are sampled, as inputs: `RegionSettings` field by field."""
+    return [
+        io.Combo.Input(
+            "mode",
+            options=list(MODES),
+            default="attention",
+            tooltip="attention: every region attends to its own prompt; nearly as fast as without regions. paper: in "
+            "the first steps each region is also predicted on its own, one more pass per region. paper + "
+            "bootstrap: those passes see a plain colour around the region, so that its subject forms inside.",
+        ),
+        io.Float.Input(
+            "region_steps",
+            default=0.3,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="Share of the steps in which regions are predicted on their own (paper modes). More keeps "
+            "subjects apart; less gives one coherent scene, and is faster.",
+        ),
+        io.Float.Input(
+            "alpha",
+            default=0.1,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="How much of the whole scene's prediction stays inside a region (paper modes). The paper "
+            "uses 0.1; 1 changes nothing.",
+        ),
+        io.Float.Input(
+            "blend",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="Softness of the regions' edges, and how much overlapping regions mix. 0: hard edges, and "
+            "the front region wins.",
+        ),
+        io.Float.Input(
+            "bootstrap_steps",
+            default=0.2,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="Share of the steps with a plain colour around each region (paper + bootstrap), at most "
+            "region_steps. It takes two steps or more: the first sees only noise.",
+            advanced=True,
+        ),
+    ]
+
+
 class RegionSampling(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -24,51 +75,7 @@ class RegionSampling(io.ComfyNode):
             ),
             inputs=[
                 io.Model.Input("model", tooltip="The model, before or after Aggregate Adapters."),
-                io.Combo.Input(
-                    "mode",
-                    options=list(MODES),
-                    default="attention",
-                    tooltip="attention: every region attends to its own prompt; as fast as without regions. paper: in "
-                    "the first steps each region is also predicted on its own, one more pass per region. paper + "
-                    "bootstrap: those passes see a plain colour around the region, so that its subject forms inside.",
-                ),
-                io.Float.Input(
-                    "region_steps",
-                    default=0.3,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="Share of the steps in which regions are predicted on their own (paper modes). More keeps "
-                    "subjects apart; less gives one coherent scene, and is faster.",
-                ),
-                io.Float.Input(
-                    "alpha",
-                    default=0.1,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="How much of the whole scene's prediction stays inside a region (paper modes). The paper "
-                    "uses 0.1; 1 changes nothing.",
-                ),
-                io.Float.Input(
-                    "blend",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="Softness of the regions' edges, and how much overlapping regions mix. 0: hard edges, and "
-                    "the front region wins.",
-                ),
-                io.Float.Input(
-                    "bootstrap_steps",
-                    default=0.2,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="Share of the steps with a plain colour around each region (paper + bootstrap), at most "
-                    "region_steps. It takes two steps or more: the first sees only noise.",
-                    advanced=True,
-                ),
+                *region_setting_inputs(),
             ],
             outputs=[io.Model.Output("model_out", display_name="model")],
         )

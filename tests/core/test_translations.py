@@ -41,10 +41,32 @@ def elements(call: ast.Call, name: str) -> list[ast.Call]:
     found = [keyword.value for keyword in call.keywords if keyword.arg == name]
     if not found:
         return []
-    assert isinstance(found[0], ast.List), f"line {call.lineno}: {name} must be written as a list"
-    calls = [element for element in found[0].elts if isinstance(element, ast.Call)]
-    assert len(calls) == len(found[0].elts), f"line {call.lineno}: every one of {name} must be written as a call"
+    return listed(found[0], f"line {call.lineno}: {name}")
+
+
+def listed(value: ast.expr, where: str) -> list[ast.Call]:
+    """The calls of a list; `*shared()` stands for the list that this function of the nodes returns."""
+    assert isinstance(value, ast.List), f"{where} must be written as a list"
+    calls = []
+    for element in value.elts:
+        if isinstance(element, ast.Starred) and isinstance(element.value, ast.Call):
+            calls += shared_list(ast.unparse(element.value.func))
+        else:
+            assert isinstance(element, ast.Call), f"{where}: every one must be written as a call"
+            calls.append(element)
     return calls
+
+
+def shared_list(function: str) -> list[ast.Call]:
+    (found,) = [
+        statement
+        for path in (ROOT / "nodes").rglob("*.py")
+        for statement in parse(path).body
+        if isinstance(statement, ast.FunctionDef) and statement.name == function
+    ]
+    last = found.body[-1]
+    assert isinstance(last, ast.Return) and last.value is not None, f"{function} must end by returning its list"
+    return listed(last.value, function)
 
 
 def input_id(call: ast.Call) -> str:
