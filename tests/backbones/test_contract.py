@@ -10,23 +10,11 @@ import torch
 
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, ConceptPrompt
-from ccvd_core.concept import LowRank
 from ccvd_core.learning import ConceptLearner, Example, LearningSettings
+from tests.backbones.scenes import adapters as adapters_of
 
 CPU = torch.device("cpu")
 MakePrompt = Callable[..., ConceptPrompt]
-
-
-def random_adapters(backbone: Backbone, seed: int, role: str | None = None) -> dict[str, LowRank]:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        site.id: LowRank(
-            torch.randn(2, site.in_features, generator=generator) / site.in_features**0.5,
-            torch.randn(site.out_features, 2, generator=generator) * 0.3,
-        )
-        for site in backbone.sites
-        if role in (None, site.role)
-    }
 
 
 def test_sites_are_the_same_everywhere(backbones: dict[str, Backbone]):
@@ -51,7 +39,7 @@ def test_same_prediction_with_concepts(backbones: dict[str, Backbone], case, mak
     prompts = [make_prompt("a dog runs", (1.0, 0.4)), make_prompt("a cat and dog", (0.0, 0.7), rows=(1, 3), seed=2)]
     results = []
     for backbone in backbones.values():
-        adapters = [random_adapters(backbone, 1, "subject"), random_adapters(backbone, 2, "motion")]
+        adapters = [adapters_of(backbone, 1, "subject"), adapters_of(backbone, 2, "motion")]
         with torch.no_grad(), Attachment(backbone, adapters) as attachment, attachment.activate(prompts, CPU):
             results.append(backbone.predict(case.latents, case.t, prompts))
     torch.testing.assert_close(results[0], results[1], atol=5e-5, rtol=1e-4)
@@ -64,7 +52,7 @@ def test_adapters_change_the_prediction_and_detaching_restores_it_bit_for_bit(
     weights = {key: value.clone() for key, value in backbone.blocks()[0].state_dict().items()}
     with torch.no_grad():
         before = backbone.predict(case.latents, case.t, [plain, plain])
-        with Attachment(backbone, [random_adapters(backbone, 3)]) as attachment:
+        with Attachment(backbone, [adapters_of(backbone, 3)]) as attachment:
             untouched = backbone.predict(case.latents, case.t, [plain, plain])
             with attachment.activate([named, None], CPU):
                 mixed = backbone.predict(case.latents, case.t, [named, plain])
@@ -86,7 +74,7 @@ def test_a_context_repeated_to_a_common_length_is_followed(backbone: Backbone, c
         gates=short.gates.repeat(2, 1),
         placed=(replace(short.placed[0], rows=(1, 9), values=short.placed[0].values.repeat(1, 2, 1)),),
     )
-    with torch.no_grad(), Attachment(backbone, [random_adapters(backbone, 3)]) as attachment:
+    with torch.no_grad(), Attachment(backbone, [adapters_of(backbone, 3)]) as attachment:
         with attachment.activate([twice, twice], CPU):
             expected = backbone.predict(case.latents, case.t, [twice, twice])
         with attachment.activate([short, short], CPU, text_rows=16):
@@ -95,7 +83,7 @@ def test_a_context_repeated_to_a_common_length_is_followed(backbone: Backbone, c
 
 
 def test_detaches_after_an_error(backbone: Backbone):
-    with pytest.raises(KeyError), Attachment(backbone, [random_adapters(backbone, 3)]):
+    with pytest.raises(KeyError), Attachment(backbone, [adapters_of(backbone, 3)]):
         raise KeyError
     assert not any(site.module._forward_hooks for site in backbone.sites)
 
@@ -108,7 +96,7 @@ def test_attaching_twice_is_refused(backbone: Backbone):
 def test_adapters_equal_merging_them_into_the_weights(backbone: Backbone, case, make_prompt: MakePrompt):
     """Video-side adapters act on every row, so they equal merged weights (text-side ones are gated by row)."""
     chosen = {site.id: site for site in backbone.sites if site.acts_on == "video"}
-    adapters = {key: value for key, value in random_adapters(backbone, 4).items() if key in chosen}
+    adapters = {key: value for key, value in adapters_of(backbone, 4).items() if key in chosen}
     prompt = make_prompt("a dog runs", (0.6,), rows=())
     with torch.no_grad():
         with Attachment(backbone, [adapters]) as attachment, attachment.activate([prompt, prompt], CPU):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import struct
-import sys
-import types
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,16 +15,9 @@ from world import Actor, Scene
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.concept_prompt import aggregate
+from tests.backbones.pack import from_pack
 
 CAPTION = "a dog moving right and a star still on green grass in plain style"
-
-
-def import_from_pack(name: str) -> Any:
-    """A module of the pack, under a parent package as ComfyUI loads it."""
-    package = types.ModuleType("ccvd_pack")
-    package.__path__ = [str(WEIGHTS.parents[1])]
-    sys.modules.setdefault("ccvd_pack", package)
-    return importlib.import_module(f"ccvd_pack.{name}")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +32,7 @@ def native(backbones: dict[str, Backbone]) -> Any:
     import comfy.sd
     import comfy.utils
 
-    demo_model = import_from_pack("nodes.demo_model")
+    demo_model = from_pack("nodes.demo_model")
     model = comfy.sd.load_diffusion_model(str(demo_model.MODEL_FILE))
     comfy.model_management.load_models_gpu([model])
     vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(demo_model.VAE_FILE)))

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import types
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from base import WEIGHTS, DemoBase, load_base
+from base import DemoBase, load_base
 
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
@@ -23,20 +19,13 @@ from ccvd_core.region_layout import Keyframe, Region
 from ccvd_core.region_prompt import aggregate_scene
 from ccvd_core.regions import RegionSet
 from ccvd_core.sampling import sample
+from tests.backbones.pack import from_pack
 
 STEPS, CFG, SHAPE = 4, 2.0, (2, 16, 2, 8, 10)
 MOVING = Region(
     "", "a <rex>", "#ffffff", 1.0, (Keyframe(0.0, (0.0, 0.1, 0.4, 0.6)), Keyframe(1.0, (0.6, 0.1, 0.4, 0.6)))
 )
 STILL = Region("", "a <kit> on blue sky", "#ffffff", 0.7, (Keyframe(0.0, (0.3, 0.4, 0.6, 0.5)),))
-
-
-def from_pack(name: str) -> Any:
-    """A module of the pack, under a parent package as ComfyUI loads it."""
-    package = types.ModuleType("ccvd_pack")
-    package.__path__ = [str(Path(WEIGHTS).parents[1])]
-    sys.modules.setdefault("ccvd_pack", package)
-    return importlib.import_module(f"ccvd_pack.{name}")
 
 
 @pytest.fixture(scope="module")
