@@ -13,7 +13,7 @@ from world import BACKGROUNDS, HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS, Scene, rando
 
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.concept import Concept, Kind
-from ccvd_core.learning import ConceptLearner, Example
+from ccvd_core.learning import ConceptLearner, Example, LearningSettings
 from ccvd_core.learning_plan import preset
 
 EXAMPLES = 5
@@ -96,21 +96,20 @@ PLANS = (
 
 def learn(base: DemoBase, plan: LessonPlan, earlier: Sequence[Concept], plain: bool = False) -> tuple[Concept, float]:
     """One concept and the seconds it took; a `plain` one is a LoRA without concept tokens and retention."""
-    backbone = base.backbone()
-    settings = preset(backbone, plan.kind)
+    settings = preset(base.backbone(), plan.kind)
     if plain:
         settings = replace(settings, tokens=False, own_words_only=False, retention=0.0)
     began = time.monotonic()
-    learner = ConceptLearner(
-        backbone,
-        plan.examples(base, settings.still_frames),
-        plan.name,
-        plan.kind,
-        plan.class_words,
-        settings,
-        () if plain else earlier,
-    )
+    concept = learn_with(base, plan, () if plain else earlier, settings)
+    return concept, time.monotonic() - began
+
+
+def learn_with(base: DemoBase, plan: LessonPlan, earlier: Sequence[Concept], settings: LearningSettings) -> Concept:
+    """One concept learned with these settings after `earlier` ones."""
+    backbone = base.backbone()
+    examples = plan.examples(base, settings.still_frames)
+    learner = ConceptLearner(backbone, examples, plan.name, plan.kind, plan.class_words, settings, earlier)
     with Attachment(backbone, [learner.live_adapters()]) as attachment:
         while learner.done < settings.steps:
             learner.step(attachment)
-    return learner.concept(), time.monotonic() - began
+    return learner.concept()

@@ -25,20 +25,18 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(Path(__file__).parent)]
 
-from base import LATENT_SHAPE, DemoBase, load_base  # noqa: E402
+from base import DemoBase, load_base  # noqa: E402
+from drawing import draw_prompts, shows  # noqa: E402
 from evaluate import contact_sheet  # noqa: E402
 from lessons import PLANS, TABLE_SEED, TUNING_SEED, LessonPlan, learn  # noqa: E402
 from scorer import Scorer  # noqa: E402
 from world import Scene  # noqa: E402
 
 from ccvd_core.aggregation import PAPER_SETTINGS, AggregationSettings  # noqa: E402
-from ccvd_core.backbones.attachment import Attachment  # noqa: E402
 from ccvd_core.backbones.base import Backbone, ConceptPrompt  # noqa: E402
 from ccvd_core.concept import Concept  # noqa: E402
 from ccvd_core.concept_prompt import aggregate  # noqa: E402
-from ccvd_core.sampling import sample  # noqa: E402
 
-STEPS, CFG, SHIFT = 20, 3.0, 3.0
 ALONE = ("own_adapter", "base")
 """Ceiling and floor of identity; bleeding is a matter of how a library is used."""
 CLIPS = 24
@@ -78,7 +76,6 @@ PAPER = Method("paper", PAPER_SETTINGS, own_rows_only=False)
 PLAIN = Method("plain_lora", AggregationSettings(), always_on=True)
 
 
-@torch.no_grad()
 def draw(base: DemoBase, method: Method, concepts: Sequence[Concept], captions: Sequence[str], seed: int) -> Tensor:
     """Clips [n, frames, height, width, 3] of captions; clip i always starts from the same noise."""
     backbone = base.backbone()
@@ -86,26 +83,7 @@ def draw(base: DemoBase, method: Method, concepts: Sequence[Concept], captions: 
     negative = method.prompt(backbone, "", concepts)
     if not method.always_on:
         negative = replace(negative, weights=torch.zeros_like(negative.weights))
-    noise = torch.stack(
-        [torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(captions))]
-    )
-    parts = []
-    adapters = [concept.adapters for concept in concepts]
-    with Attachment(backbone, adapters) as attachment, torch.autocast("cpu", torch.bfloat16):
-        for start in range(0, len(captions), 12):
-            chosen = slice(start, start + 12)
-            parts.append(sample(backbone, attachment, prompts[chosen], negative, noise[chosen], STEPS, CFG, SHIFT))
-        return base.to_clips(torch.cat(parts))
-
-
-def shows(scorer: Scorer, plan: LessonPlan, clip: Tensor, scene: Scene) -> tuple[bool, bool]:
-    """(the concept is seen, everything else in the caption holds)."""
-    score = scorer.score(clip, scene)
-    if plan.kind == "subject":
-        return score.object, score.motion and score.background
-    if plan.kind == "motion":
-        return score.motion, score.object and score.background
-    return score.style, score.object and score.motion and score.background
+    return draw_prompts(base, [concept.adapters for concept in concepts], prompts, negative, seed)
 
 
 class Judge:

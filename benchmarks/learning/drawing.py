@@ -1,0 +1,55 @@
+"""Drawing clips of concept prompts on the demo base, and what a clip shows: shared by the benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from base import LATENT_SHAPE, DemoBase
+from lessons import LessonPlan
+from scorer import Scorer
+from torch import Tensor
+from world import Scene
+
+from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.backbones.base import ConceptPrompt
+from ccvd_core.concept import LowRank
+from ccvd_core.sampling import sample
+
+STEPS, CFG, SHIFT = 20, 3.0, 3.0
+BATCH = 12
+"""Clips sampled at a time."""
+
+
+@torch.no_grad()
+def draw_prompts(
+    base: DemoBase,
+    adapters: Sequence[Mapping[str, LowRank]],
+    prompts: Sequence[ConceptPrompt],
+    negative: ConceptPrompt,
+    seed: int,
+) -> Tensor:
+    """Clips [n, frames, height, width, 3] in 0..1, sampled in bf16; clip i always starts from the same noise.
+
+    `adapters` are those of the prompts' concepts, in their order.
+    """
+    backbone = base.backbone()
+    noise = torch.stack(
+        [torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(prompts))]
+    )
+    parts = []
+    with Attachment(backbone, adapters) as attachment, torch.autocast("cpu", torch.bfloat16):
+        for start in range(0, len(prompts), BATCH):
+            chosen = slice(start, start + BATCH)
+            parts.append(sample(backbone, attachment, prompts[chosen], negative, noise[chosen], STEPS, CFG, SHIFT))
+        return base.to_clips(torch.cat(parts))
+
+
+def shows(scorer: Scorer, plan: LessonPlan, clip: Tensor, scene: Scene) -> tuple[bool, bool]:
+    """(the concept is seen, everything else in the caption holds)."""
+    score = scorer.score(clip, scene)
+    if plan.kind == "subject":
+        return score.object, score.motion and score.background
+    if plan.kind == "motion":
+        return score.motion, score.object and score.background
+    return score.style, score.object and score.motion and score.background
