@@ -1,0 +1,268 @@
+"""Train the learned judge of the continual benchmark, and say how good it is.
+
+    python benchmarks/continual/train_encoder.py             10 minutes on one core, then the report
+    python benchmarks/continual/train_encoder.py --report    only the report: encoder_accuracy.csv
+
+Symmetric InfoNCE between clips and captions of a batch, where equal captions are not each other's negatives. Scenes of
+a batch differ in nearly everything, so the right caption is also told from those that differ from it in one attribute
+only (all other subjects, motions, backgrounds, styles). The same for single frames and captions without their motion.
+Clips are blurred, noised and dimmed, because clips from the VAE are soft.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(Path(__file__).parent)]
+
+import world  # noqa: E402
+from encoder import (  # noqa: E402
+    WEIGHTS,
+    ContrastiveEncoder,
+    load_encoder,
+    save_encoder,
+    shrink,
+    unit,
+    word_ids,
+)
+from world import Scene  # noqa: E402
+
+TRAINING_SEED, REPORT_SEED = 41_000, 43_000
+"""Neither is a seed of the tables, of tuning or of the base's training."""
+POOL, BATCH, STEPS, RATE = 2500, 64, 700, 2e-3
+FRAMES_SEEN = 2
+"""Frames of a clip whose appearance a training step looks at; the motion is read from all."""
+REPORTED = 400
+LOOK_ALIKES = (("basketball", "orange"), ("wolf", "raccoon"))
+VALUES = {
+    "subject": world.SUBJECTS,
+    "motion": world.MOTIONS,
+    "background": tuple(world.BACKGROUNDS),
+    "style": world.STYLES,
+}
+"""Attributes of a caption and what they can be."""
+
+
+def attribute(scene: Scene, kind: str) -> str:
+    """The value of one attribute of a scene with one object."""
+    return getattr(scene.actors[0] if kind in ("subject", "motion") else scene, kind)
+
+
+def with_attribute(scene: Scene, kind: str, value: str) -> Scene:
+    """The scene with one attribute changed; a style other than plain is named."""
+    if kind in ("subject", "motion"):
+        return replace(scene, actors=(replace(scene.actors[0], **{kind: value}),))
+    changed = replace(scene, **{kind: value})
+    return replace(changed, names_style=changed.names_style or changed.style != "plain")
+
+
+def still_caption(scene: Scene) -> str:
+    """The caption without its motion: what a single frame can show."""
+    return scene.caption().replace(f" {scene.actors[0].motion}", "", 1)
+
+
+def left_out(scene: Scene) -> bool:
+    """True for one combination of attributes in ten, which training never sees."""
+    return same(scene, moving=True) % 10 == 0
+
+
+def same(scene: Scene, moving: bool) -> int:
+    """A number that scenes share when their captions say the same, with or without the motion."""
+    return zlib.crc32("|".join(attribute(scene, kind) for kind in kinds(moving)).encode())
+
+
+def scenes(seed: int, count: int, for_report: bool) -> list[Scene]:
+    """Scenes with one object, of everything in the world."""
+    rng, found = np.random.default_rng(seed), []
+    while len(found) < count:
+        scene = world.random_scene(rng, 1, world.SUBJECTS, world.MOTIONS, world.STYLES)
+        if left_out(scene) == for_report:
+            found.append(replace(scene, names_style=scene.style != "plain" or scene.names_style))
+    return found
+
+
+def render(chosen: Sequence[Scene]) -> Tensor:
+    """Real clips [n, frames, height, width, 3] in 0..1."""
+    return torch.from_numpy(np.stack([scene.render() for scene in chosen])).float() / 255
+
+
+class Pool:
+    """Rendered scenes, sharp and blurred, [n, frames, 3, SIDE, SIDE] in half precision, and noise to add to them."""
+
+    def __init__(self, known: Sequence[Scene], draw: torch.Generator) -> None:
+        self._draw = draw
+        self._sharp = torch.cat([shrink(render([scene])).half() for scene in known])
+        self._blurred = torch.cat([blur(clip.float()).half()[None] for clip in self._sharp])
+        self._noise = torch.randn((128, *self._sharp.shape[1:]), generator=draw).half()
+
+    def soften(self, index: Tensor) -> Tensor:
+        """The clips of `index` [n], each blurred, noised and dimmed by its own random amount, in fp32."""
+
+        def uniform(low: float, high: float) -> Tensor:
+            return low + (high - low) * torch.rand((len(index), 1, 1, 1, 1), generator=self._draw)
+
+        noise = self._noise[torch.randint(len(self._noise), (len(index),), generator=self._draw)].float()
+        clips = torch.lerp(self._sharp[index].float(), self._blurred[index].float(), uniform(0, 1.2))
+        return clips.mul_(uniform(0.85, 1.1)).add_(uniform(-0.1, 0.1)).add_(noise.mul_(uniform(0, 0.15)))
+
+
+def blur(frames: Tensor) -> Tensor:
+    """Gaussian blur of 1.2 of the small pixels (2.4 of the clip's) of [frames, 3, SIDE, SIDE]."""
+    line = torch.exp(-torch.arange(-2.0, 3.0).square() / (2 * 1.2**2))
+    kernel = (torch.outer(line, line) / line.sum() ** 2).expand(3, 1, 5, 5)
+    return functional.conv2d(functional.pad(frames, [2] * 4, mode="replicate"), kernel, groups=3)
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Captions as unit vectors: `own` [n, d], `changed` in one attribute to each of its k values [n, k, d], of which
+    the one numbered `labels` [n] is the own one.
+    """
+
+    own: Tensor
+    changed: dict[str, Tensor]
+    labels: dict[str, Tensor]
+
+
+def caption_ids(chosen: Sequence[Scene], moving: bool) -> Tensor:
+    """Word numbers [n, 1 + values, words] of every scene's caption and of all that differ from it in one attribute."""
+    write = Scene.caption if moving else still_caption
+    texts = []
+    for scene in chosen:
+        texts.append(write(scene))
+        texts += [write(with_attribute(scene, kind, value)) for kind in kinds(moving) for value in VALUES[kind]]
+    return word_ids(texts).unflatten(0, (len(chosen), -1))
+
+
+def read_captions(encoder: ContrastiveEncoder, chosen: Sequence[Scene], ids: Tensor, moving: bool = True) -> Captions:
+    """The captions of scenes, whose `caption_ids` are given."""
+    own, *rest = encoder.captions(ids).split([1, *(len(VALUES[kind]) for kind in kinds(moving))], dim=1)
+    labels = {
+        kind: torch.tensor([VALUES[kind].index(attribute(scene, kind)) for scene in chosen]) for kind in kinds(moving)
+    }
+    return Captions(own[:, 0], dict(zip(labels, rest, strict=True)), labels)
+
+
+def kinds(moving: bool) -> list[str]:
+    """The attributes of a clip, or of a single frame."""
+    return [kind for kind in VALUES if moving or kind != "motion"]
+
+
+def loss_of(pictures: Tensor, captions: Captions, equal: Tensor, scale: Tensor) -> Tensor:
+    """InfoNCE both ways, without pairs of `equal` scenes [n, n], and the choice of each attribute."""
+    logits = (scale * pictures @ captions.own.T).masked_fill(equal, -torch.inf)
+    target = torch.arange(len(pictures))
+    loss = functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
+    for kind, label in captions.labels.items():
+        choice = scale * torch.einsum("nd,nkd->nk", pictures, captions.changed[kind])
+        loss = loss + functional.cross_entropy(choice, label)
+    return loss
+
+
+def train(steps: int = STEPS, pool: int = POOL) -> ContrastiveEncoder:
+    """Train from nothing; the same on every machine up to rounding."""
+    torch.manual_seed(TRAINING_SEED)
+    draw = torch.Generator().manual_seed(TRAINING_SEED)
+    began, known = time.monotonic(), scenes(TRAINING_SEED, pool, for_report=False)
+    clips = Pool(known, draw)
+    ids = {moving: caption_ids(known, moving) for moving in (True, False)}
+    print(f"{pool} clips drawn {time.monotonic() - began:.0f}s", flush=True)
+    encoder = ContrastiveEncoder().train()
+    nn.init.normal_(encoder.words.weight, std=0.1)
+    log_scale = nn.Parameter(torch.tensor(10.0).log())
+    groups = [{"params": encoder.parameters(), "weight_decay": 0.02}, {"params": [log_scale], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
+    keys = {moving: torch.tensor([same(scene, moving) for scene in known]) for moving in (True, False)}
+    for step in range(steps):
+        index = torch.randint(pool, (BATCH,), generator=draw)
+        chosen = [known[i] for i in index.tolist()]
+        frames = clips.soften(index)
+        shown = frames[:, torch.randperm(world.FRAMES, generator=draw)[:FRAMES_SEEN]].flatten(0, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            appearance = encoder.appearance(shown.contiguous(memory_format=torch.channels_last))
+            motion = encoder.motion(frames)
+        appearance = appearance.float().unflatten(0, (BATCH, FRAMES_SEEN))
+        scale = log_scale.exp().clamp(max=60)
+        loss = torch.zeros(())
+        for moving, pictures in ((True, appearance.mean(1) + motion), (False, appearance[:, 0])):
+            key = keys[moving][index]
+            equal = (key[:, None] == key) & ~torch.eye(BATCH, dtype=torch.bool)
+            captions = read_captions(encoder, chosen, ids[moving][index], moving)
+            loss = loss + loss_of(unit(pictures), captions, equal, scale)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0 or step == steps - 1:
+            print(f"{step} loss {loss.item():.3f} scale {scale.item():.1f} {time.monotonic() - began:.0f}s", flush=True)
+    return encoder.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def accuracy(encoder: ContrastiveEncoder, clips: Tensor, chosen: Sequence[Scene]) -> dict[str, float]:
+    """Share of clips whose own caption is the nearest of all that differ from it in one attribute.
+
+    `look_alikes`: of the clips that show one of a pair, those nearer to their own caption than to the other's.
+    """
+    pictures = torch.cat([encoder.embed_clips(part) for part in clips.split(32)])
+    captions = read_captions(encoder, chosen, caption_ids(chosen, moving=True))
+    shares: dict[str, float] = {}
+    for kind, label in captions.labels.items():
+        near = torch.einsum("nd,nkd->nk", pictures, captions.changed[kind])
+        shares[kind] = float((near.argmax(1) == label).float().mean())
+        if kind == "subject":
+            right = [
+                bool(near[row, VALUES[kind].index(one)] > near[row, VALUES[kind].index(other)])
+                for pair in LOOK_ALIKES
+                for one, other in (pair, pair[::-1])
+                for row, scene in enumerate(chosen)
+                if attribute(scene, kind) == one
+            ]
+            shares["look_alikes"] = float(np.mean(right))
+    return shares
+
+
+def report(encoder: ContrastiveEncoder, path: Path, count: int = REPORTED) -> None:
+    """Accuracy on captions that training left out: real clips, and the same after the demo base's VAE."""
+    from base import load_base
+
+    chosen, base = scenes(REPORT_SEED, count, for_report=True), load_base()
+    real = render(chosen)
+    channels_first = real.permute(0, 4, 1, 2, 3) * 2 - 1
+    with torch.autocast("cpu", torch.bfloat16):
+        soft = torch.cat([base.to_clips(base.to_latents(part).float()) for part in channels_first.split(8)])
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["clips", "attribute", "accuracy"])
+        for name, clips in (("real", real), ("through_vae", soft)):
+            for kind, share in accuracy(encoder, clips, chosen).items():
+                writer.writerow([name, kind, f"{share:.4f}"])
+                print(f"{name:12} {kind:12} {share:.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--report", action="store_true", help="only the report, on the weights that are there")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if not args.report:
+        save_encoder(train())
+    report(load_encoder(WEIGHTS), Path(__file__).parent / "encoder_accuracy.csv")
+
+
+if __name__ == "__main__":
+    main()
