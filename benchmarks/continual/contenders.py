@@ -1,0 +1,207 @@
+"""The rows of the benchmark: what is learned once (a family), and the ways in which it is used."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from base import DemoBase
+from jaxtyping import Float
+from lessons import LessonPlan, learn_with
+from rivals import c_lora, ewc, l2dm, lora_m, lwf, sequential
+from tasks import class_caption, identified_caption
+from torch import Tensor
+from training import Model, Rival, learn_task, task_data
+
+from ccvd_core.aggregation import PAPER_SETTINGS, AggregationSettings
+from ccvd_core.backbones.base import ConceptPrompt
+from ccvd_core.concept import Concept, Kind, LowRank
+from ccvd_core.concept_prompt import aggregate
+from ccvd_core.learning import LearningSettings
+from ccvd_core.learning_plan import preset
+
+When = Literal["every", "ends", "once"]
+"""Each task is measured after every later task; right after learning and after the last task; right after learning."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be drawn: `prompts` over `adapters`, and how the concept asked for was routed."""
+
+    adapters: Sequence[Mapping[str, LowRank]]
+    prompts: Sequence[ConceptPrompt]
+    negative: ConceptPrompt
+    routing: float | None = None
+    """Mean over captions and layers of the right concept's share of all weight."""
+
+
+class Learner(ABC):
+    """Learns tasks one after another and draws any of them."""
+
+    def __init__(self, base: DemoBase, steps: int, seed: int) -> None:
+        self.base, self.backbone, self._steps, self._seed = base, base.backbone(), steps, seed
+
+    @abstractmethod
+    def learn(self, task: LessonPlan) -> None:
+        """Learn the next task."""
+
+    @abstractmethod
+    def request(self, method: str, task: LessonPlan, captions: Sequence[str]) -> Request:
+        """What draws captions that name the task's concept `<name>`, as things are now."""
+
+    def settings(self, kind: Kind) -> LearningSettings:
+        """The preset of this kind with the benchmark's number of steps."""
+        return replace(preset(self.backbone, kind), steps=self._steps, seed=self._seed)
+
+
+class RivalLearner(Learner):
+    """A rival: captions with an unused word, LoRAs that act on all words, in the negative prompt too."""
+
+    def __init__(self, base: DemoBase, steps: int, seed: int, kind: type[Rival], strength: float) -> None:
+        super().__init__(base, steps, seed)
+        self._rival = kind(Model(self.backbone), strength)
+
+    def learn(self, task: LessonPlan) -> None:
+        settings = self.settings(task.kind)
+        learn_task(self._rival, task_data(self.base, task, settings), settings)
+
+    def request(self, method: str, task: LessonPlan, captions: Sequence[str]) -> Request:
+        adapters = self._rival.adapters(method)
+        texts = [identified_caption(self.base, task, caption) for caption in captions]
+        *prompts, negative = (self._rival.model.prompt(text, len(adapters)) for text in (*texts, ""))
+        return Request(adapters, prompts, negative)
+
+
+class BaseLearner(Learner):
+    """The floor: the base model reads the class words and learns nothing."""
+
+    def learn(self, task: LessonPlan) -> None:
+        pass
+
+    def request(self, method: str, task: LessonPlan, captions: Sequence[str]) -> Request:
+        texts = [class_caption(task, caption) for caption in captions]
+        *prompts, negative = (aggregate(self.backbone, text, ()).prompt for text in (*texts, ""))
+        return Request((), prompts, negative)
+
+
+OURS = AggregationSettings()
+ALL = AggregationSettings(participants="all", pinned=False)
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a library of learned concepts is used for a prompt."""
+
+    settings: AggregationSettings = OURS
+    own_rows_only: bool = True
+    equal: bool = False
+    """No aggregation: every concept of the library at weight 1 / their number."""
+    alone: bool = False
+    """Only the concept asked for is in the library."""
+
+
+USES = {
+    "ccvd": Use(),
+    "ccvd_paper": Use(PAPER_SETTINGS, own_rows_only=False),
+    "own_adapter": Use(alone=True),
+    "equal_weights": Use(ALL, equal=True),
+    "sharpness_2": Use(replace(ALL, sharpness=2.0)),
+    "sharpness_4": Use(replace(ALL, sharpness=4.0)),
+    "top_k_1": Use(replace(ALL, top_k=1)),
+    "pinned": Use(replace(ALL, pinned=True)),
+    "no_tokens": Use(),
+    "no_retention": Use(),
+    "trace": Use(),
+}
+"""Row -> how its concepts are used. `ccvd` and the ablations of learning: the pack's defaults."""
+
+
+class CCVDLearner(Learner):
+    """This pack; `changed` are learning settings that differ from the preset."""
+
+    def __init__(self, base: DemoBase, steps: int, seed: int, changed: Mapping[str, Any]) -> None:
+        super().__init__(base, steps, seed)
+        self._changed = changed
+        self.concepts: list[Concept] = []
+
+    def learn(self, task: LessonPlan) -> None:
+        settings = replace(self.settings(task.kind), **self._changed)
+        self.concepts.append(learn_with(self.base, task, self.concepts, settings))
+
+    def request(self, method: str, task: LessonPlan, captions: Sequence[str]) -> Request:
+        use = USES[method]
+        concepts = [c for c in self.concepts if not use.alone or c.name == task.name]
+        results = [
+            aggregate(self.backbone, text, concepts, use.settings, own_rows_only=use.own_rows_only)
+            for text in (*captions, "")
+        ]
+        *prompts, negative = (result.prompt for result in results)
+        if use.equal:
+            prompts = [replace(p, weights=torch.full_like(p.weights, 1 / len(concepts))) for p in prompts]
+        negative = replace(negative, weights=torch.zeros_like(negative.weights))
+        right = next(index for index, concept in enumerate(concepts) if concept.name == task.name)
+        routing = float(torch.stack([share(prompt.weights, right) for prompt in prompts]).mean())
+        # Concepts of weight 0 add exactly nothing: leaving them out draws the same clips faster.
+        active = [i for i in range(len(concepts)) if any(bool(prompt.weights[:, i].any()) for prompt in prompts)]
+        adapters = [concepts[index].adapters for index in active]
+        return Request(adapters, [only(p, active) for p in prompts], only(negative, active), routing)
+
+
+def share(weights: Float[Tensor, "layers concepts"], concept: int) -> Float[Tensor, ""]:
+    """Mean over layers of a concept's weight after all weights of a layer are scaled to sum 1; 0 where all are 0."""
+    return (weights[:, concept] / weights.sum(1).clamp_min(1e-30)).mean()
+
+
+def only(prompt: ConceptPrompt, concepts: Sequence[int]) -> ConceptPrompt:
+    """The prompt with the columns of some concepts."""
+    return replace(prompt, weights=prompt.weights[:, list(concepts)], gates=prompt.gates[:, list(concepts)])
+
+
+@dataclass(frozen=True)
+class Family:
+    """One training that all of `methods` (row -> when its tasks are measured) share.
+
+    `search` are the values that `--tuning` tries and `strength` the one that the table uses.
+    """
+
+    methods: Mapping[str, When]
+    learner: Callable[[DemoBase, int, int, float], Learner]
+    search: tuple[float, ...] = ()
+    strength: float = 0.0
+
+
+def rival(kind: type[Rival]) -> Callable[[DemoBase, int, int, float], Learner]:
+    return lambda base, steps, seed, strength: RivalLearner(base, steps, seed, kind, strength)
+
+
+def ccvd(**changed: Any) -> Callable[[DemoBase, int, int, float], Learner]:
+    return lambda base, steps, seed, strength: CCVDLearner(base, steps, seed, changed)
+
+
+FAMILIES = (
+    Family(
+        {
+            "ccvd": "every",
+            "ccvd_paper": "every",
+            "own_adapter": "once",
+            **dict.fromkeys(("equal_weights", "sharpness_2", "sharpness_4", "top_k_1", "pinned"), "ends"),
+        },  # type: ignore[arg-type]
+        ccvd(),
+    ),
+    Family({"base": "once"}, lambda base, steps, seed, strength: BaseLearner(base, steps, seed)),
+    Family({"sequential": "every"}, rival(sequential.Sequential), sequential.SEARCH),
+    Family({"ewc": "every"}, rival(ewc.EWC), ewc.SEARCH, ewc.DEFAULT),
+    Family({"lwf": "every"}, rival(lwf.LwF), lwf.SEARCH, lwf.DEFAULT),
+    Family(
+        {"lora_m": "every", "lora_m_ties": "every", "lora_m_dare": "every"}, rival(lora_m.LoraM), lora_m.SEARCH, -1.0
+    ),
+    Family({"c_lora": "every"}, rival(c_lora.CLora), c_lora.SEARCH, c_lora.DEFAULT),
+    Family({"l2dm": "every"}, rival(l2dm.L2DM), l2dm.SEARCH, l2dm.DEFAULT),
+    Family({"no_tokens": "every"}, ccvd(tokens=False)),
+    Family({"no_retention": "every"}, ccvd(retention=0.0)),
+    Family({"trace": "every"}, ccvd(retention_form="trace")),
+)
+METHODS = tuple(method for family in FAMILIES for method in family.methods)

@@ -1,0 +1,88 @@
+"""Does it remember: twelve held-out tasks learned one after another, all tasks so far judged after each.
+
+    python benchmarks/continual/run.py                     every method, seeds 0 1 2; then the report
+    python benchmarks/continual/run.py --methods ccvd ewc --seeds 0 --tasks 4
+    python benchmarks/continual/run.py --tuning --methods ewc --seeds 0 --tasks 5
+
+Rows go to results.csv as soon as a (method, seed) is finished; those that are there already are skipped, so that an
+interrupted run goes on. `--tuning` tries the values of a method's own setting on captions kept for that, and writes
+tuning.csv, where a method is called `ewc=1e+06`. Methods and metrics: README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(ROOT / "benchmarks/learning"), str(HERE)]
+
+from base import load_base  # noqa: E402
+from contenders import FAMILIES, METHODS, Family  # noqa: E402
+from encoder import load_encoder  # noqa: E402
+from experiment import Experiment  # noqa: E402
+from metrics import Judge  # noqa: E402
+from report import draw_pictures, table  # noqa: E402
+from results import Row, check_settings, finished, read_rows, store  # noqa: E402
+from tasks import TABLE_SEED, TASKS, TUNING_SEED  # noqa: E402
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_flush_denormal(True)
+    out = args.out or HERE / ("tuning.csv" if args.tuning else "results.csv")
+    check_settings(out, {"steps": args.steps, "clips": args.clips, "tasks": args.tasks})
+    seed = TUNING_SEED if args.tuning else TABLE_SEED
+    tasks = TASKS[: args.tasks]
+    experiment = Experiment(load_base(), Judge([load_encoder()]), tasks, args.steps, args.clips, seed)
+    for seed in args.seeds:
+        for family in FAMILIES:
+            for strength in family.search if args.tuning and family.search else (family.strength,):
+                run_family(experiment, family, args.methods, seed, strength, out, args)
+    rows = read_rows(out)
+    print(table(rows))
+    if not args.tuning:
+        draw_pictures(rows, out.parent)
+
+
+def run_family(
+    experiment: Experiment,
+    family: Family,
+    chosen: list[str],
+    seed: int,
+    strength: float,
+    out: Path,
+    args: argparse.Namespace,
+) -> None:
+    """Learn once, measure the chosen methods that the file lacks, store them."""
+    label = {method: f"{method}={strength:g}" if args.tuning and family.search else method for method in family.methods}
+    done = set() if args.again else finished(read_rows(out))
+    wanted = [method for method in family.methods if method in chosen and (label[method], seed) not in done]
+    if wanted:
+        rows: list[Row] = list(experiment.run(family, wanted, seed, strength))
+        store([replace(row, method=label[row.method]) for row in rows], out)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=200, help="training steps per task")
+    parser.add_argument("--clips", type=int, default=4, help="clips per task and evaluation")
+    parser.add_argument("--tasks", type=int, default=len(TASKS), help="how many of the tasks, from the first")
+    parser.add_argument("--out", type=Path, help="where rows go; pictures go beside it")
+    parser.add_argument("--tuning", action="store_true", help="search a method's own setting on other captions")
+    parser.add_argument("--again", action="store_true", help="measure what the file has already")
+    args = parser.parse_args()
+    if not 1 <= args.tasks <= len(TASKS):
+        parser.error(f"--tasks must be between 1 and {len(TASKS)}")
+    return args
+
+
+if __name__ == "__main__":
+    main()

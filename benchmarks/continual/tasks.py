@@ -1,0 +1,92 @@
+"""The twelve held-out tasks in their fixed order, and how each kind of method writes their captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from base import DemoBase
+from lessons import LessonPlan
+from world import HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS
+
+TABLE_SEED, TUNING_SEED = 471_000, 417_000
+"""Scenes and noise of the published table, and of the captions on which settings are chosen."""
+
+
+def subject(name: str, shown: str) -> LessonPlan:
+    return LessonPlan(name, "subject", shown, HELD_OUT_SUBJECTS[shown])
+
+
+def motion(name: str, shown: str) -> LessonPlan:
+    return LessonPlan(name, "motion", shown, HELD_OUT_MOTIONS[shown])
+
+
+def style(name: str, shown: str) -> LessonPlan:
+    return LessonPlan(name, "style", shown, "plain")
+
+
+TASKS = (
+    subject("rex", "fox"),
+    motion("hop", "hopping"),
+    subject("hoops", "basketball"),
+    style("noir", "noir"),
+    subject("fang", "wolf"),
+    motion("slide", "diagonal"),
+    subject("cab", "taxi"),
+    style("print", "blueprint"),
+    subject("peel", "orange"),
+    motion("weave", "zigzag"),
+    subject("bandit", "raccoon"),
+    style("invert", "negative"),
+)
+"""In learning order: kinds alternate, and five tasks lie between the members of a look-alike pair."""
+
+LOOK_ALIKES = {"fang": "bandit", "bandit": "fang", "hoops": "peel", "peel": "hoops"}
+"""Name of a concept -> name of the one that looks like it: wolf and raccoon, basketball and orange."""
+
+UNUSED_WORDS = (
+    *["person", "woman", "man", "toy", "bag", "robot", "bird", "dance", "dancing", "tai", "chi", "jumping", "walking"],
+    *"bcdefghijklmnopqrstuvwxyz0123456789",
+)
+"""In the base's vocabulary, or letters that its tokenizer falls back to, and in no caption that it was trained on."""
+
+
+def class_caption(task: LessonPlan, caption: str) -> str:
+    """The caption with the class words in place of `<name>`: all that the base alone can read."""
+    return caption.replace(f"<{task.name}>", task.class_words)
+
+
+def identified_caption(base: DemoBase, task: LessonPlan, caption: str) -> str:
+    """The caption as methods without concept tokens write it: an unused word before the class words (DreamBooth)."""
+    word = identifiers(base)[TASKS.index(task)]
+    return caption.replace(f"<{task.name}>", f"{word} {task.class_words}")
+
+
+@cache
+def identifiers(base: DemoBase) -> tuple[str, ...]:
+    """One unused word per task: those that this base's text encoder tells apart best.
+
+    Only words that the tokenizer keeps as one piece. The first is the least like the others; each next one is the word
+    whose largest cosine to those already chosen is smallest.
+    """
+    rows: dict[str, torch.Tensor] = {}
+    for word in UNUSED_WORDS:
+        encoded = base.encode_text(f"a {word} dog")
+        if len(encoded.pieces) == 3:
+            rows[word] = F.normalize(encoded.context[1], dim=-1)
+    return farthest(rows, len(TASKS))
+
+
+def farthest(rows: dict[str, torch.Tensor], count: int) -> tuple[str, ...]:
+    """`count` names whose unit vectors lie far apart, by greedy choice."""
+    names: Sequence[str] = list(rows)
+    vectors = torch.stack(list(rows.values()))
+    likeness = vectors @ vectors.T
+    chosen = [int(likeness.sum(1).argmin())]
+    while len(chosen) < count:
+        nearest = likeness[:, chosen].amax(1)
+        nearest[chosen] = torch.inf
+        chosen.append(int(nearest.argmin()))
+    return tuple(names[index] for index in chosen)

@@ -1,0 +1,213 @@
+"""The training loop that all rivals share, and what a rival may change in it.
+
+Same data, rank, steps, optimizer and random numbers as `ccvd_core.learning.ConceptLearner` without concept tokens and
+retention (a test compares the two), so that a rival differs from our rows in its own idea only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from base import DemoBase
+from jaxtyping import Float
+from lessons import LessonPlan
+from tasks import class_caption, identified_caption
+from torch import Tensor, nn
+
+from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.backbones.base import Backbone, ConceptPrompt
+from ccvd_core.concept import Kind, LowRank
+from ccvd_core.learning import LearningSettings, motion_loss
+
+Adapters = Mapping[str, LowRank]
+"""One LoRA by Linear id."""
+Steps = Sequence["Batch"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees. `captions` have the task's identifier, `class_captions` the class words alone."""
+
+    noisy: Float[Tensor, "batch channels frames height width"]
+    t: Float[Tensor, " batch"]
+    target: Float[Tensor, "batch channels frames height width"]
+    captions: tuple[str, ...]
+    class_captions: tuple[str, ...]
+
+    def half(self) -> Batch:
+        """The first half of the rows, at least one: distillation on it costs half as much."""
+        n = max(1, len(self.captions) // 2)
+        return Batch(self.noisy[:n], self.t[:n], self.target[:n], self.captions[:n], self.class_captions[:n])
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The pictures or clips of one task with their captions."""
+
+    kind: Kind
+    latents: tuple[Float[Tensor, "channels frames height width"], ...]
+    captions: tuple[str, ...]
+    class_captions: tuple[str, ...]
+
+    def batch(self, backbone: Backbone, settings: LearningSettings, step: int) -> Batch:
+        """The batch of a step: the rows, noise and times that ConceptLearner draws."""
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        first = int(torch.randint(len(self.latents), (), generator=generator))
+        alike = [i for i, latents in enumerate(self.latents) if latents.shape == self.latents[first].shape]
+        others = torch.randint(len(alike), (settings.batch - 1,), generator=generator)
+        rows = [first, *(alike[int(index)] for index in others)]
+        clean = torch.stack([self.latents[row] for row in rows])
+        noise = torch.randn(clean.shape, generator=generator)
+        t = torch.sigmoid(settings.time_mean + torch.randn(len(rows), generator=generator))
+        t = settings.time_shift * t / (1 + (settings.time_shift - 1) * t)
+        noisy, target = backbone.training_target(clean, noise, t)
+        return Batch(
+            noisy, t, target, tuple(self.captions[r] for r in rows), tuple(self.class_captions[r] for r in rows)
+        )
+
+
+def task_data(base: DemoBase, task: LessonPlan, settings: LearningSettings) -> TaskData:
+    """A task's examples with captions that rivals can read."""
+    examples = task.examples(base, settings.still_frames)
+    return TaskData(
+        task.kind,
+        tuple(example.latents for example in examples),
+        tuple(identified_caption(base, task, example.caption) for example in examples),
+        tuple(class_caption(task, example.caption) for example in examples),
+    )
+
+
+class Model:
+    """The base with LoRAs that act on every word at full strength."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self._contexts: dict[str, Tensor] = {}
+
+    def prompt(self, text: str, count: int) -> ConceptPrompt:
+        """A plain text on which `count` adapters act at weight 1."""
+        if text not in self._contexts:
+            self._contexts[text] = self.backbone.encode(text).context.float()
+        context = self._contexts[text]
+        return ConceptPrompt(context, (), torch.ones(self.backbone.layers, count), torch.ones(len(context), count))
+
+    def predict(self, noisy: Tensor, t: Tensor, captions: Sequence[str], adapters: Sequence[Adapters]) -> Tensor:
+        """The model's prediction with the sum of `adapters`, shape of `noisy`."""
+        prompts = [self.prompt(caption, len(adapters)) for caption in captions]
+        with Attachment(self.backbone, adapters) as attachment, attachment.activate(prompts, noisy.device):
+            return self.backbone.predict(noisy, t, prompts).float()
+
+
+class Rival(ABC):
+    """A continual method: where a task's weights start, what joins the loss, what is kept, what acts afterwards."""
+
+    def __init__(self, model: Model, strength: float) -> None:
+        """`strength` is the one setting that each method searches over (see its file)."""
+        self.model, self.strength = model, strength
+
+    @abstractmethod
+    def start(self, fresh: Adapters) -> Adapters:
+        """The LoRA to begin a task with; `fresh` is a new one (A random, B zero) on the task's Linears."""
+
+    @abstractmethod
+    def acting(self, live: Adapters) -> Sequence[Adapters]:
+        """What acts while `live` is trained."""
+
+    @abstractmethod
+    def extra(self, batch: Batch, live: Adapters) -> Float[Tensor, ""]:
+        """What joins the loss."""
+
+    @abstractmethod
+    def finish(self, live: Adapters, data: TaskData, settings: LearningSettings) -> None:
+        """The task is learned: keep what the next one needs. No pictures, clips or latents may be kept."""
+
+    @abstractmethod
+    def adapters(self, method: str) -> Sequence[Adapters]:
+        """What acts, at weight 1 on every word, in use. `method` is the row's name, where one training has several."""
+
+
+class OneLora(Rival):
+    """A rival that trains one and the same LoRA on all tasks."""
+
+    def __init__(self, model: Model, strength: float) -> None:
+        super().__init__(model, strength)
+        self.weights: dict[str, LowRank] = {}
+
+    def start(self, fresh: Adapters) -> Adapters:
+        return {site: self.weights.get(site, lora) for site, lora in fresh.items()}
+
+    def acting(self, live: Adapters) -> Sequence[Adapters]:
+        # Text adapters stay on while a motion is learned, and the other way round: it is one LoRA.
+        return [{**self.weights, **live}]
+
+    def adapters(self, method: str) -> Sequence[Adapters]:
+        return [self.weights]
+
+
+def fresh_lora(backbone: Backbone, kind: Kind, settings: LearningSettings) -> Adapters:
+    """A random, B zero, on the Linears of this kind; the random numbers are ConceptLearner's."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    wanted, rank = set(backbone.site_ids(kind)), settings.rank
+    return {
+        site.id: LowRank(
+            torch.randn(rank, site.in_features, generator=generator) / site.in_features**0.5,
+            torch.zeros(site.out_features, rank),
+        )
+        for site in backbone.sites
+        if site.id in wanted
+    }
+
+
+def trainable(adapters: Adapters) -> dict[str, LowRank]:
+    """Copies that gradients reach."""
+    return {
+        site: replace(lora, a=lora.a.detach().clone().requires_grad_(), b=lora.b.detach().clone().requires_grad_())
+        for site, lora in adapters.items()
+    }
+
+
+def frozen(adapters: Adapters) -> dict[str, LowRank]:
+    """Copies that gradients do not reach."""
+    return {
+        site: replace(lora, a=lora.a.detach().clone(), b=lora.b.detach().clone()) for site, lora in adapters.items()
+    }
+
+
+def parameters(adapters: Adapters) -> list[Tensor]:
+    """A and B of every Linear, in order."""
+    return [part for lora in adapters.values() for part in (lora.a, lora.b)]
+
+
+def video_loss(prediction: Tensor, target: Tensor, kind: Kind, settings: LearningSettings) -> Float[Tensor, ""]:
+    """The loss of ConceptLearner on what the model predicts."""
+    if kind == "motion":
+        return motion_loss(prediction, target, settings.appearance_share)
+    return F.mse_loss(prediction, target)
+
+
+def learn_task(rival: Rival, data: TaskData, settings: LearningSettings) -> list[float]:
+    """Let a rival learn one task; the loss of every step."""
+    backbone = rival.model.backbone
+    live = trainable(rival.start(fresh_lora(backbone, data.kind, settings)))
+    weights = parameters(live)
+    optimizer = torch.optim.AdamW(weights, settings.lr, betas=(0.9, 0.99), weight_decay=1e-2)
+    losses = []
+    for step in range(settings.steps):
+        batch = data.batch(backbone, settings, step)
+        prediction = rival.model.predict(batch.noisy, batch.t, batch.captions, rival.acting(live))
+        loss = video_loss(prediction, batch.target, data.kind, settings)
+        (loss + rival.extra(batch, live)).backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        warm = min(1.0, (step + 1) / max(1, min(20, settings.steps // 10)))
+        decay = max(0.05, min(1.0, 3 * (1 - step / settings.steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * warm * decay
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    rival.finish(live, data, settings)
+    return losses
