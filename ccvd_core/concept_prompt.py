@@ -17,7 +17,7 @@ from .aggregation import (
 )
 from .backbones.base import Backbone, ConceptPrompt
 from .concept import BaseFingerprint, Concept
-from .concept_tokens import layer_contexts, place_tokens
+from .concept_tokens import PlacedTokens, layer_contexts, place_tokens
 from .errors import WrongBaseError
 from .prompt import parse_prompt
 
@@ -71,23 +71,36 @@ def aggregate(
 
     Raises UnknownConceptError for an unknown name and WrongBaseError for a concept of another base model.
     """
-    settings, strengths = settings or AggregationSettings(), strengths or {}
+    strengths = strengths or {}
     check_base(concepts, backbone.fingerprint)
-    names = [concept.name for concept in concepts]
     prompt = parse_prompt(text, {concept.name: concept.class_words for concept in concepts})
     encoded = backbone.encode(prompt.text)
-    context = encoded.context.float().cpu()
-    placed = place_tokens(
-        prompt,
-        encoded.pieces,
-        {concept.name: concept.tokens * strengths.get(concept.name, 1.0) for concept in concepts},
-    )
+    tokens = {concept.name: concept.tokens * strengths.get(concept.name, 1.0) for concept in concepts}
+    placed = place_tokens(prompt, encoded.pieces, tokens)
+    return weigh(backbone.layers, encoded.context.float().cpu(), placed, concepts, settings, strengths, own_rows_only)
+
+
+def weigh(
+    layers: int,
+    context: Float[Tensor, "rows width"],
+    placed: tuple[PlacedTokens, ...],
+    concepts: Sequence[Concept],
+    settings: AggregationSettings | None = None,
+    strengths: Mapping[str, float] | None = None,
+    own_rows_only: bool = True,
+) -> Aggregated:
+    """How strongly each of `concepts` acts on an encoded prompt whose mentions are `placed`."""
+    settings, strengths = settings or AggregationSettings(), strengths or {}
     if not concepts:
-        nothing = torch.zeros(backbone.layers, 0)
+        nothing = torch.zeros(layers, 0)
         return Aggregated(ConceptPrompt(context, (), nothing, torch.zeros(len(context), 0)), nothing, nothing)
-    contexts = layer_contexts(context, backbone.layers, placed)
+    names = [concept.name for concept in concepts]
+    contexts = layer_contexts(context, layers, placed)
     keys = torch.stack([concept.keys for concept in concepts])
-    named = torch.tensor([name in prompt.concepts for name in names])
+    prompt_rows: dict[str, list[int]] = {}
+    for tokens in placed:
+        prompt_rows.setdefault(tokens.concept, []).extend(tokens.rows)
+    named = torch.tensor([name in prompt_rows for name in names])
     if settings.participants == "all" and settings.pinned:
         class_keys = torch.stack([concept.class_keys for concept in concepts])
         relevances = relevance_against_class(contexts, keys, class_keys)
@@ -95,8 +108,5 @@ def aggregate(
         relevances = relevance(contexts, keys)
     weights = aggregation_weights(relevances, named, settings)
     strength = torch.tensor([strengths.get(name, 1.0) for name in names])
-    prompt_rows: dict[str, list[int]] = {}
-    for tokens in placed:
-        prompt_rows.setdefault(tokens.concept, []).extend(tokens.rows)
     gates = row_gates(len(context), prompt_rows, names, own_rows_only)
     return Aggregated(ConceptPrompt(context, placed, weights * strength, gates), weights, relevances)

@@ -29,6 +29,8 @@ class RegionSettings:
     steps also one prediction per region, merged with strength 1 - `alpha`. `paper + bootstrap`: in the first
     `bootstrap_steps` share (of all steps, at most `region_steps`) those predictions see one plain colour outside their
     region, so that its subject forms inside (MultiDiffusion). `blend` softens the regions' edges, 0..1.
+    In the first `contrast_steps` share, in any mode, the whole frame's prompt takes the negative prompt's place: the
+    guidance then points from the empty scene to the scene with its subjects.
     """
 
     mode: Mode = "attention"
@@ -36,11 +38,12 @@ class RegionSettings:
     alpha: float = 0.1
     blend: float = 0.0
     bootstrap_steps: float = 0.2
+    contrast_steps: float = 0.0
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise CCVDError(f"The mode must be one of {', '.join(MODES)}; got {self.mode!r}.")
-        for name in ("region_steps", "alpha", "blend", "bootstrap_steps"):
+        for name in ("region_steps", "alpha", "blend", "bootstrap_steps", "contrast_steps"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise CCVDError(f"The region setting {name} must be between 0 and 1; got {value}.")
@@ -48,6 +51,10 @@ class RegionSettings:
     def merged_steps(self, steps: int) -> int:
         """How many of the first steps merge predictions."""
         return 0 if self.mode == "attention" else first_steps(self.region_steps, steps)
+
+    def contrasted_steps(self, steps: int) -> int:
+        """How many of the first steps are guided away from the empty scene."""
+        return first_steps(self.contrast_steps, steps)
 
     def bootstrapped_steps(self, steps: int) -> int:
         """How many of the first steps hide what is outside a region from its own prediction."""

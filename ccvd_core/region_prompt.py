@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from .aggregation import AggregationSettings
 from .backbones.base import Backbone, RegionalPrompt
 from .concept import Concept
-from .concept_prompt import Aggregated, aggregate
-from .prompt import named_concepts
+from .concept_prompt import Aggregated, aggregate, check_base, weigh
+from .concept_tokens import place_tokens
+from .prompt import named_concepts, parse_prompt
 from .regions import RegionError, RegionSet
+from .scene_text import join_scene, keep_rows, row_owners
+
+Reading = Literal["together", "alone"]
+READINGS: tuple[Reading, ...] = get_args(Reading)
+"""How the text encoder reads a scene: as one sentence of which each region keeps its own words, or prompt by prompt."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +64,56 @@ def aggregate_scene(
     strengths: Mapping[str, float] | None = None,
     own_rows_only: bool = True,
     blend: float = 0.0,
+    reading: Reading = "alone",
 ) -> AggregatedScene:
     """Aggregate `concepts` for the whole frame's prompt and, by the same settings, for every region's.
 
-    A region's strength multiplies the strength of every concept inside it: of its adapters and its tokens.
-    Raises what `aggregate` raises, and RegionError (see `check_region_prompts`).
+    `reading`: see `READINGS`. A region's strength multiplies the strength of every concept that its prompt names: of
+    its adapters and its tokens. Raises what `aggregate` raises, and RegionError (see `check_region_prompts`).
     """
     check_region_prompts(regions, [concept.name for concept in concepts])
     strengths = strengths or {}
-    parts = [aggregate(backbone, text, concepts, settings, strengths, own_rows_only)]
-    for region in regions.regions:
-        own = {concept.name: strengths.get(concept.name, 1.0) * region.strength for concept in concepts}
-        parts.append(aggregate(backbone, region.prompt, concepts, settings, own, own_rows_only))
+    if reading == "together" and regions.regions:
+        parts = read_together(backbone, text, regions, concepts, settings, strengths, own_rows_only)
+    else:
+        parts = [aggregate(backbone, text, concepts, settings, strengths, own_rows_only)]
+        for region in regions.regions:
+            own = {concept.name: strengths.get(concept.name, 1.0) * region.strength for concept in concepts}
+            parts.append(aggregate(backbone, region.prompt, concepts, settings, own, own_rows_only))
     return AggregatedScene(RegionalPrompt(tuple(part.prompt for part in parts), regions, blend), tuple(parts))
+
+
+def read_together(
+    backbone: Backbone,
+    text: str,
+    regions: RegionSet,
+    concepts: Sequence[Concept],
+    settings: AggregationSettings | None,
+    strengths: Mapping[str, float],
+    own_rows_only: bool,
+) -> list[Aggregated]:
+    """The scene read as one sentence. Concepts that `text` names, a style for example, act inside the regions too."""
+    check_base(concepts, backbone.fingerprint)
+    words = {concept.name: concept.class_words for concept in concepts}
+    scene = join_scene(text, [region.prompt for region in regions.regions])
+    prompt = parse_prompt(scene.text, words)
+    encoded = backbone.encode(prompt.text)
+    context = encoded.context.float().cpu()
+    owners = row_owners(encoded.pieces, [parse_prompt(part, words).text for part in scene.parts], scene.owners)
+    # The row after the last piece ends the sentence for everybody.
+    owners += [0] * min(1, len(context) - len(owners))
+    stronger = {number: region.strength for number, region in enumerate(regions.regions, 1)}
+    placed = [
+        replace(tokens, values=tokens.values * stronger.get(owners[tokens.rows[0]], 1.0))
+        for tokens in place_tokens(
+            prompt, encoded.pieces, {c.name: c.tokens * strengths.get(c.name, 1.0) for c in concepts}
+        )
+    ]
+    parts = []
+    for number in range(len(regions.regions) + 1):
+        kept = [row for row, owner in enumerate(owners) if owner in (0, number)]
+        own_context, own_placed = keep_rows(context, placed, kept)
+        inside = {tokens.concept for tokens in placed if number and owners[tokens.rows[0]] == number}
+        own = {n: strengths.get(n, 1.0) * (stronger[number] if n in inside else 1.0) for n in words}
+        parts.append(weigh(backbone.layers, own_context, own_placed, concepts, settings, own, own_rows_only))
+    return parts

@@ -48,12 +48,14 @@ def sample(
     if regions is not None:
         prompts = blended(prompts, regions.blend)
     regional = any(isinstance(prompt, RegionalPrompt) and len(prompt.prompts) > 1 for prompt in prompts)
-    rows = [*prompts, *([negative] * len(prompts))] if guided else list(prompts)
+    plain = [*prompts, *([negative] * len(prompts))] if guided else list(prompts)
+    contrasted = [*prompts, *(empty_scene(prompt, negative) for prompt in prompts)] if guided else plain
     grid = backbone.grid(noise.shape[1:])
     for step, (t, next_t) in enumerate(pairwise(times)):
         on_step()
         batch = torch.cat([latents, latents]) if guided else latents
         merging = regional and step < settings.merged_steps(steps)
+        rows = contrasted if step < settings.contrasted_steps(steps) else plain
         with attachment.activate(rows, batch.device, grid=grid, measure=merging):
             velocity = backbone.predict(batch, t.expand(len(batch)), rows).to(latents)
             masses = attachment.attention_masses() if merging else []
@@ -64,6 +66,11 @@ def sample(
         velocity = base + cfg * (positive - base) if guided else positive
         latents = latents + (next_t - t) * velocity
     return latents
+
+
+def empty_scene(prompt: AnyPrompt, negative: ConceptPrompt) -> ConceptPrompt:
+    """The negative prompt of the first steps: a scene without its regions; `negative` where there are none."""
+    return prompt.prompts[0] if isinstance(prompt, RegionalPrompt) and len(prompt.prompts) > 1 else negative
 
 
 def blended(prompts: Sequence[AnyPrompt], blend: float) -> list[AnyPrompt]:

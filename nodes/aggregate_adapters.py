@@ -14,7 +14,7 @@ from torch import Tensor
 from ..ccvd_core.aggregation import PARTICIPANTS, AggregationSettings, describe_relevance
 from ..ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ..ccvd_core.prompt import check_known
-from ..ccvd_core.region_prompt import AggregatedScene, aggregate_scene, scene_concepts
+from ..ccvd_core.region_prompt import READINGS, AggregatedScene, aggregate_scene, scene_concepts
 from ..ccvd_core.regions import RegionSet
 from .patching import KEY, PromptState, with_concepts
 from .pictures import heat_map
@@ -83,6 +83,16 @@ class AggregateAdapters(io.ComfyNode):
                     tooltip="From Region Mask: what is where. The prompt above is then for all that lies outside the "
                     "regions.",
                 ),
+                io.Combo.Input(
+                    "region_prompts",
+                    options=list(READINGS),
+                    default="alone",
+                    optional=True,
+                    tooltip="together: the text encoder reads the regions' prompts and the prompt above as one "
+                    "sentence, of which each region keeps its own words. alone: each region's prompt is read by "
+                    "itself, and says everything about its region.",
+                    advanced=True,
+                ),
             ],
             outputs=[
                 io.Model.Output("model_out", display_name="model"),
@@ -106,6 +116,7 @@ class AggregateAdapters(io.ComfyNode):
         pinned: bool,
         own_words_only: bool,
         regions: RegionSet | None = None,
+        region_prompts: Any = "alone",
     ) -> io.NodeOutput:
         settings = AggregationSettings(sharpness, top_k, participants, pinned)
         names = library.names()
@@ -114,12 +125,25 @@ class AggregateAdapters(io.ComfyNode):
         backbone = ComfyWanBackbone(model.model.diffusion_model, reader)
         regions = regions or RegionSet(1, 1, ())
         outlines = [library.library.outline(name) for name in names]
-        scene = aggregate_scene(backbone, prompt, regions, outlines, settings, library.strengths, own_words_only)
+        scene = aggregate_scene(
+            backbone,
+            prompt,
+            regions,
+            outlines,
+            settings,
+            library.strengths,
+            own_words_only,
+            reading=region_prompts,
+        )
         # Adapters are large: only those that act are read.
         concepts = [library.library.load(name) for name in acting(scene, names)]
         acts = bool(concepts or regions.regions)
         state = PromptState(scene.prompt, names)
         conditioning = [[context, {**extra, KEY: state} if acts else extra] for context, extra in reader.conditioning]
+        if regions.regions and region_prompts == "together":
+            # The encoder's output is the whole sentence; what lies outside the regions keeps a part of it.
+            whole = scene.prompt.context.unsqueeze(0)
+            conditioning = [[whole.to(context), extra] for context, extra in conditioning]
         picture = heat_map(largest_weights(scene), names, "Weight of each concept per layer")
         return io.NodeOutput(
             with_concepts(model, concepts) if acts else model,

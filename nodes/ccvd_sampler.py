@@ -97,8 +97,9 @@ class CCVDSampler(io.ComfyNode):
         alpha: float,
         blend: float,
         bootstrap_steps: float,
+        contrast_steps: float,
     ) -> io.NodeOutput:
-        settings = RegionSettings(mode, region_steps, alpha, blend, bootstrap_steps)
+        settings = RegionSettings(mode, region_steps, alpha, blend, bootstrap_steps, contrast_steps)
         if mode != "attention" and not has_regions(positive):
             cls.hint(f"No regions in the positive conditioning: {mode!r} changes nothing. Connect Region Mask.")
         model = with_region_settings(model, settings)

@@ -23,7 +23,7 @@ from ..ccvd_core.concept import Concept
 from ..ccvd_core.errors import CCVDError
 from ..ccvd_core.noise_merge import RegionSettings
 from ..ccvd_core.regions import RegionError
-from .region_merging import RegionMerging
+from .region_merging import RegionMerging, away_from_empty
 
 KEY = "ccvd"
 
@@ -98,6 +98,8 @@ class ConceptRuntime:
                 if KEY in cond:
                     self._prompts[cond["uuid"]] = self._prompt(cond)
         scenes = {u: prompt for u, prompt in self._prompts.items() if isinstance(prompt, RegionalPrompt)}
+        if scenes and self._merging.contrasts(timestep, options):
+            conds = away_from_empty(conds, scenes, self._prompts)
         if self._backbone is None or not scenes or not self._merging.now(timestep, options):
             return executor(model, conds, x, timestep, options)
         grid = self._backbone.call_grid(x, options["transformer_options"], None, {})

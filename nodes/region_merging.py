@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,9 +51,13 @@ class RegionMerging:
         """Whether predictions are merged at this sigma."""
         return self._before(self._settings.merged_steps, timestep, options)
 
-    def _before(self, count: Any, timestep: Tensor, options: Mapping[str, Any]) -> bool:
+    def contrasts(self, timestep: Tensor, options: Mapping[str, Any]) -> bool:
+        """Whether this sigma is guided away from the empty scene."""
+        return self._before(self._settings.contrasted_steps, timestep, options)
+
+    def _before(self, count: Callable[[int], int], timestep: Tensor, options: Mapping[str, Any]) -> bool:
         sigmas = options.get("transformer_options", {}).get("sample_sigmas")
-        if sigmas is None or self._settings.mode == "attention":
+        if sigmas is None:
             return False
         steps = len(sigmas) - 1
         first = count(steps)
@@ -143,6 +147,21 @@ class RegionMerging:
             return None
         noise = noise.to(x)
         return model.model_sampling.noise_scaling(timestep, noise, torch.zeros_like(noise))
+
+
+def away_from_empty(
+    conds: Sequence[Any], scenes: Mapping[uuid.UUID, RegionalPrompt], prompts: MutableMapping[uuid.UUID, AnyPrompt]
+) -> Sequence[Any]:
+    """The groups [positive, negative] with the scenes' own surroundings in the negative prompt's place.
+
+    Only where the positive is all scenes: whatever stands beside them would be guided away from itself.
+    """
+    if len(conds) != 2 or not conds[1] or not all(cond["uuid"] in scenes for cond in conds[0]):
+        return conds
+    empty = [{**cond, "uuid": uuid.uuid4()} for cond in conds[0]]
+    for cond, scene in zip(empty, conds[0], strict=True):
+        prompts[cond["uuid"]] = scenes[scene["uuid"]].prompts[0]
+    return [conds[0], empty]
 
 
 def own_groups(

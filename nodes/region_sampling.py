@@ -59,6 +59,16 @@ def region_setting_inputs() -> list[io.Input]:
             "region_steps. It takes two steps or more: the first sees only noise.",
             advanced=True,
         ),
+        io.Float.Input(
+            "contrast_steps",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="Share of the steps in which the prompt for what lies outside the regions takes the negative "
+            "prompt's place, so that the guidance draws what the regions add. 0: always the negative prompt.",
+            advanced=True,
+        ),
     ]
 
 
@@ -82,7 +92,14 @@ class RegionSampling(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: ModelPatcher, mode: Any, region_steps: float, alpha: float, blend: float, bootstrap_steps: float
+        cls,
+        model: ModelPatcher,
+        mode: Any,
+        region_steps: float,
+        alpha: float,
+        blend: float,
+        bootstrap_steps: float,
+        contrast_steps: float,
     ) -> io.NodeOutput:
-        settings = RegionSettings(mode, region_steps, alpha, blend, bootstrap_steps)
+        settings = RegionSettings(mode, region_steps, alpha, blend, bootstrap_steps, contrast_steps)
         return io.NodeOutput(with_region_settings(model, settings))

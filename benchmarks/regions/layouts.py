@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from lessons import LessonPlan
@@ -37,6 +37,13 @@ class Case:
     def surroundings(self) -> str:
         """What is outside the regions."""
         return f"on {self.background}"
+
+    @property
+    def clauses(self) -> RegionSet:
+        """The regions with prompts that say only who is in them: the rest is in `surroundings`."""
+        drawn = zip(self.regions.regions, self.plans, self.motions, strict=True)
+        regions = tuple(replace(region, prompt=f"a <{plan.name}> {motion}") for region, plan, motion in drawn)  # type: ignore[type-var]
+        return replace(self.regions, regions=regions)
 
     @property
     def prompt(self) -> str:

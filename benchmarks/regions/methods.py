@@ -17,10 +17,10 @@ from ccvd_core.concept import Concept
 from ccvd_core.concept_prompt import aggregate
 from ccvd_core.noise_merge import RegionSettings
 from ccvd_core.region_masks import latent_masks
-from ccvd_core.region_prompt import aggregate_scene
+from ccvd_core.region_prompt import Reading, aggregate_scene
 from ccvd_core.sampling import flow_times, sample
 
-STEPS, CFG, SHIFT, BATCH = 20, 3.0, 3.0, 10
+STEPS, CFG, SHIFT, BATCH = 20, 4.0, 3.0, 10
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,13 @@ class Studio:
         prompt = aggregate(self.backbone, "", self.concepts).prompt
         return replace(prompt, weights=torch.zeros_like(prompt.weights))
 
-    def scene(self, case: Case, shared_adapters: bool = False, names_all: bool = False) -> RegionalPrompt:
+    def scene(self, case: Case, shared_adapters: bool = False, reading: Reading = "alone") -> RegionalPrompt:
         """The case as a scene whose whole prompt says what is outside the regions.
 
-        `shared_adapters`: every concept acts in every region, as without gating. `names_all`: the whole prompt names
-        the concepts too.
+        `shared_adapters`: every concept acts in every region, as without gating.
         """
-        text = case.prompt if names_all else case.surroundings
-        scene = aggregate_scene(self.backbone, text, case.regions, self.concepts).prompt
+        regions = case.clauses if reading == "together" else case.regions
+        scene = aggregate_scene(self.backbone, case.surroundings, regions, self.concepts, reading=reading).prompt
         if not shared_adapters:
             return scene
         weights = torch.stack([prompt.weights for prompt in scene.prompts]).amax(0)
@@ -54,11 +53,11 @@ Drawer = Callable[[Studio, Attachment, Sequence[Case], Tensor], Tensor]
 """(studio, attached concepts, cases, noise) -> latents."""
 
 
-def regional(settings: RegionSettings, shared_adapters: bool = False, names_all: bool = False) -> Drawer:
+def regional(settings: RegionSettings, shared_adapters: bool = False, reading: Reading = "alone") -> Drawer:
     """This pack's region sampling."""
 
     def draw(studio: Studio, attachment: Attachment, cases: Sequence[Case], noise: Tensor) -> Tensor:
-        scenes = [studio.scene(case, shared_adapters, names_all) for case in cases]
+        scenes = [studio.scene(case, shared_adapters, reading) for case in cases]
         return sample(studio.backbone, attachment, scenes, studio.negative, noise, STEPS, CFG, SHIFT, regions=settings)
 
     return draw
@@ -96,12 +95,15 @@ def predict(studio: Studio, attachment: Attachment, latents: Tensor, t: Tensor, 
         return studio.backbone.predict(latents, t.expand(len(latents)), prompts).to(latents)
 
 
+CONTRAST = RegionSettings("attention", contrast_steps=0.4)
+
 METHODS: dict[str, Drawer] = {
     "prompt_only": prompt_only,
     "stock_masked": stock_masked,
     "attention": regional(RegionSettings("attention")),
     "attention_shared_adapters": regional(RegionSettings("attention"), shared_adapters=True),
-    "attention_names_all": regional(RegionSettings("attention"), names_all=True),
+    "attention_together": regional(RegionSettings("attention"), reading="together"),
+    "attention_together_contrast": regional(CONTRAST, reading="together"),
     "paper": regional(RegionSettings("paper")),
     "paper_bootstrap": regional(RegionSettings("paper + bootstrap")),
 }

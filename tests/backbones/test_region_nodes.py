@@ -16,7 +16,7 @@ from ccvd_core.concept import Concept, LowRank
 from ccvd_core.concept_prompt import aggregate
 from ccvd_core.noise_merge import RegionSettings
 from ccvd_core.region_layout import Keyframe, Region
-from ccvd_core.region_prompt import aggregate_scene
+from ccvd_core.region_prompt import READINGS, Reading, aggregate_scene
 from ccvd_core.regions import RegionSet
 from ccvd_core.sampling import sample
 from tests.backbones.pack import from_pack
@@ -96,24 +96,27 @@ def theirs(value: Any) -> Any:
     return kind(**fields)
 
 
+@pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize(
     "settings",
     [
         RegionSettings(blend=0.5),
         RegionSettings("paper", region_steps=0.5, alpha=0.2),
         RegionSettings("paper + bootstrap", region_steps=0.75, bootstrap_steps=0.5, blend=0.3),
+        RegionSettings(contrast_steps=0.5),
+        RegionSettings("paper", region_steps=0.5, contrast_steps=0.75),
     ],
-    ids=lambda settings: settings.mode,
+    ids=lambda settings: f"{settings.mode}, contrast {settings.contrast_steps}",
 )
 def test_nodes_and_headless_sampling_agree(
-    model: Any, base: DemoBase, concepts: list[Concept], settings: RegionSettings
+    model: Any, base: DemoBase, concepts: list[Concept], settings: RegionSettings, reading: Reading
 ):
     import comfy.model_management
 
     patching = from_pack("nodes.patching")
     regions = RegionSet(80, 64, (MOVING, STILL))
     backbone = base.backbone()
-    scene = aggregate_scene(backbone, "a star on green grass", regions, concepts).prompt
+    scene = aggregate_scene(backbone, "a star on green grass", regions, concepts, reading=reading).prompt
     negative = aggregate(backbone, "", concepts).prompt
     noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(5))
     with Attachment(backbone, [concept.adapters for concept in concepts]) as attachment:

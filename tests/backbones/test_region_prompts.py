@@ -38,7 +38,10 @@ def concepts(backbones: dict[str, Backbone]) -> list[Concept]:
 def test_every_region_is_aggregated_as_its_prompt_alone(backbone: Backbone, concepts: list[Concept]):
     text = "a park at noon"
     found = aggregate_scene(
-        backbone, text, regions(region("left", "a <rex> runs"), region("kit", "a red <kit>")), concepts
+        backbone,
+        text,
+        regions(region("left", "a <rex> runs"), region("kit", "a red <kit>")),
+        concepts,
     )
     alone = [aggregate(backbone, part, concepts) for part in (text, "a <rex> runs", "a red <kit>")]
     for ours, expected in zip(found.prompt.prompts, alone, strict=True):
@@ -46,6 +49,49 @@ def test_every_region_is_aggregated_as_its_prompt_alone(backbone: Backbone, conc
         assert torch.equal(ours.context, expected.prompt.context)
         assert [t.rows for t in ours.placed] == [t.rows for t in expected.prompt.placed]
     assert not found.prompt.is_plain
+
+
+def test_read_together_every_region_keeps_its_own_words_of_one_sentence(backbone: Backbone, concepts: list[Concept]):
+    parts = regions(region("", "a <rex>"), region("", "red <kit>"))
+    whole, left, right = aggregate_scene(backbone, "outside", parts, concepts, reading="together").prompt.prompts
+    sentence = backbone.encode("a dog and red cat outside")
+    words = [piece.strip("▁") for piece in sentence.pieces]
+    joiner, around = words.index("and"), len(words) - 1
+    shared = [joiner, *range(around, len(words) + 1)]  # and the row that ends the sentence
+    for prompt, own in ((whole, []), (left, [0, 1]), (right, list(range(joiner + 1, around)))):
+        rows = sorted([*own, *shared])
+        assert torch.equal(prompt.context[: len(rows)], sentence.context[rows].float())
+        assert prompt.context.shape == sentence.context.shape and not prompt.context[len(rows) :].any()
+    assert not whole.placed and not whole.weights.any()
+    assert [t.concept for t in left.placed] == ["rex"] and left.weights[0].tolist() == [1.0, 0.0]
+    assert [t.concept for t in right.placed] == ["kit"] and right.weights[0].tolist() == [0.0, 1.0]
+    (row,) = right.placed[0].rows
+    assert torch.equal(right.context[row], sentence.context[words.index("cat")].float())
+    assert right.gates[row, 1] == 1 and right.gates[:, 1].sum() == 1
+
+
+def test_read_together_one_region_is_the_whole_prompt(backbone: Backbone, concepts: list[Concept]):
+    scene = aggregate_scene(backbone, "on grass", regions(region("", "a <rex>")), concepts, reading="together").prompt
+    plain = aggregate(backbone, "a <rex> on grass", concepts).prompt
+    assert torch.equal(scene.prompts[1].context[:8], plain.context[:8])
+    assert torch.equal(scene.prompts[1].weights, plain.weights) and torch.equal(scene.prompts[1].gates, plain.gates)
+
+
+def test_read_together_a_strength_is_the_regions_own(backbone: Backbone, concepts: list[Concept]):
+    parts = regions(region("", "a <rex>", 0.5), region("", "a <kit>", 2.0))
+    scene = aggregate_scene(backbone, "a park", parts, concepts, strengths={"rex": 0.8}, reading="together").prompt
+    left, right = scene.prompts[1:]
+    assert left.weights[0].tolist() == pytest.approx([0.4, 0.0])
+    assert right.weights[0].tolist() == pytest.approx([0.0, 2.0])
+    torch.testing.assert_close(left.placed[0].values, 0.4 * concepts[0].tokens)
+    torch.testing.assert_close(right.placed[0].values, 2.0 * concepts[1].tokens)
+
+
+def test_read_together_a_concept_of_the_whole_prompt_acts_in_every_region(backbone: Backbone, concepts: list[Concept]):
+    parts = regions(region("", "a <rex>", 0.5))
+    scene = aggregate_scene(backbone, "near a <kit>", parts, concepts, reading="together").prompt
+    assert [prompt.weights[0].tolist() for prompt in scene.prompts] == [[0.0, 1.0], [0.5, 1.0]]
+    assert [[t.concept for t in prompt.placed] for prompt in scene.prompts] == [["kit"], ["rex", "kit"]]
 
 
 def test_a_regions_strength_multiplies_its_concepts(backbone: Backbone, concepts: list[Concept]):

@@ -53,6 +53,25 @@ def test_each_clip_of_a_batch_is_sampled_as_alone(double, case, one, other, make
     torch.testing.assert_close(both, torch.cat([first, second]), atol=1e-9, rtol=1e-9)
 
 
+def test_contrast_guides_away_from_the_scene_without_its_regions(double, case, one, other, make_prompt):
+    """In the first of two steps the whole frame's prompt stands where the negative prompt stands in the second."""
+    noise, cfg = case.latents[:1].double(), 3.0
+    regional, negative = scene([one, other, one], LEFT, RIGHT), make_prompt("", (0.0, 0.0), rows=())
+    with two_concepts(double) as attachment:
+        ours = sample(
+            double, attachment, [regional], negative, noise, 2, cfg, regions=RegionSettings(contrast_steps=0.5)
+        )
+        latents, grid = noise, double.grid(noise.shape[1:])
+        for t, next_t, against in ((1.0, 0.75, one), (0.75, 0.0, negative)):
+            parts = []
+            for prompt in (regional, against):
+                with attachment.activate([prompt], CPU, grid=grid):
+                    parts.append(double.predict(latents, torch.tensor([t], dtype=torch.float64), [prompt]))
+            latents = latents + (next_t - t) * (parts[1] + cfg * (parts[0] - parts[1]))
+    # Times are embedded in float32.
+    torch.testing.assert_close(ours, latents, atol=1e-6, rtol=1e-5)
+
+
 def test_paper_mode_merges_by_the_formula(double, case, one, other, make_prompt):
     """One step, cfg 1: the result is the noise minus the merged velocity."""
     noise, alpha = case.latents[:1].double(), 0.4
