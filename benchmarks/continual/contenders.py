@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from base import DemoBase
 from jaxtyping import Float
-from lessons import LessonPlan, learn_with
+from lessons import LessonPlan, learn_from
 from rivals import c_lora, ewc, l2dm, lora_m, lwf, sequential
 from tasks import class_caption, identified_caption
 from torch import Tensor
-from training import Model, Rival, learn_task, task_data
+from training import Model, Rival, encoded_examples, learn_task, task_data
 
 from ccvd_core.aggregation import PAPER_SETTINGS, AggregationSettings
 from ccvd_core.backbones.base import ConceptPrompt
@@ -129,7 +129,8 @@ class CCVDLearner(Learner):
 
     def learn(self, task: LessonPlan) -> None:
         settings = replace(self.settings(task.kind), **self._changed)
-        self.concepts.append(learn_with(self.base, task, self.concepts, settings))
+        examples = encoded_examples(self.base, task, settings.still_frames)
+        self.concepts.append(learn_from(self.base, task, examples, self.concepts, settings))
 
     def request(self, method: str, task: LessonPlan, captions: Sequence[str]) -> Request:
         use = USES[method]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from base import DemoBase
 from contenders import Family, Learner, When
 from drawing import draw_prompts
 from lessons import LessonPlan
-from results import Row
+from results import Row, finished, read_rows, store
 from tasks import LOOK_ALIKES
 from torch import Tensor
 from world import Scene
@@ -75,3 +76,24 @@ def measured(when: When, learned: Sequence[LessonPlan], total: int) -> Sequence[
     if when == "every" or (when == "ends" and len(learned) == total):
         return learned
     return learned[-1:]
+
+
+def run_missing(
+    experiment: Experiment,
+    family: Family,
+    chosen: Collection[str],
+    seed: int,
+    out: Path,
+    strength: float | None = None,
+    again: bool = False,
+) -> None:
+    """Learn once and store the chosen methods of a family that the file lacks, or all of them `again`.
+
+    With a `strength` other than the family's own (None), a method is stored as `name=strength`.
+    """
+    label = {method: method if strength is None else f"{method}={strength:g}" for method in family.methods}
+    done = set() if again else finished(read_rows(out))
+    wanted = [method for method in family.methods if method in chosen and (label[method], seed) not in done]
+    if wanted:
+        rows = experiment.run(family, wanted, seed, family.strength if strength is None else strength)
+        store([replace(row, method=label[row.method]) for row in rows], out)

@@ -6,14 +6,13 @@
 
 Rows go to results.csv as soon as a (method, seed) is finished; those that are there already are skipped, so that an
 interrupted run goes on. `--tuning` tries the values of a method's own setting on captions kept for that, and writes
-tuning.csv, where a method is called `ewc=1e+06`. Methods and metrics: README.md.
+tuning.csv, where a method is called `ewc=1e+07`. Methods and metrics: README.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,12 +22,12 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(ROOT / "benchmarks/learning"), str(HERE)]
 
 from base import load_base  # noqa: E402
-from contenders import FAMILIES, METHODS, Family  # noqa: E402
+from contenders import FAMILIES, METHODS  # noqa: E402
 from encoder import load_encoder  # noqa: E402
-from experiment import Experiment  # noqa: E402
+from experiment import Experiment, run_missing  # noqa: E402
 from metrics import Judge  # noqa: E402
 from report import draw_pictures, table  # noqa: E402
-from results import Row, check_settings, finished, read_rows, store  # noqa: E402
+from results import check_settings, read_rows  # noqa: E402
 from tasks import TABLE_SEED, TASKS, TUNING_SEED  # noqa: E402
 
 
@@ -42,30 +41,12 @@ def main() -> None:
     experiment = Experiment(load_base(), Judge([load_encoder()]), tasks, args.steps, args.clips, seed)
     for seed in args.seeds:
         for family in FAMILIES:
-            for strength in family.search if args.tuning and family.search else (family.strength,):
-                run_family(experiment, family, args.methods, seed, strength, out, args)
+            for strength in family.search if args.tuning and family.search else (None,):
+                run_missing(experiment, family, args.methods, seed, out, strength, args.again)
     rows = read_rows(out)
     print(table(rows))
     if not args.tuning:
         draw_pictures(rows, out.parent)
-
-
-def run_family(
-    experiment: Experiment,
-    family: Family,
-    chosen: list[str],
-    seed: int,
-    strength: float,
-    out: Path,
-    args: argparse.Namespace,
-) -> None:
-    """Learn once, measure the chosen methods that the file lacks, store them."""
-    label = {method: f"{method}={strength:g}" if args.tuning and family.search else method for method in family.methods}
-    done = set() if args.again else finished(read_rows(out))
-    wanted = [method for method in family.methods if method in chosen and (label[method], seed) not in done]
-    if wanted:
-        rows: list[Row] = list(experiment.run(family, wanted, seed, strength))
-        store([replace(row, method=label[row.method]) for row in rows], out)
 
 
 def arguments() -> argparse.Namespace:

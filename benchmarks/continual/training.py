@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +22,10 @@ from torch import Tensor, nn
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, ConceptPrompt
 from ccvd_core.concept import Kind, LowRank
-from ccvd_core.learning import LearningSettings, motion_loss
+from ccvd_core.learning import Example, LearningSettings, motion_loss
 
 Adapters = Mapping[str, LowRank]
 """One LoRA by Linear id."""
-Steps = Sequence["Batch"]
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,19 @@ class TaskData:
 
 def task_data(base: DemoBase, task: LessonPlan, settings: LearningSettings) -> TaskData:
     """A task's examples with captions that rivals can read."""
-    examples = task.examples(base, settings.still_frames)
+    examples = encoded_examples(base, task, settings.still_frames)
     return TaskData(
         task.kind,
         tuple(example.latents for example in examples),
         tuple(identified_caption(base, task, example.caption) for example in examples),
         tuple(class_caption(task, example.caption) for example in examples),
     )
+
+
+@cache
+def encoded_examples(base: DemoBase, task: LessonPlan, still_frames: int) -> tuple[Example, ...]:
+    """A task's examples, passed through the VAE once for all methods and seeds."""
+    return tuple(task.examples(base, still_frames))
 
 
 class Model:

@@ -100,14 +100,20 @@ def learn(base: DemoBase, plan: LessonPlan, earlier: Sequence[Concept], plain: b
     if plain:
         settings = replace(settings, tokens=False, own_words_only=False, retention=0.0)
     began = time.monotonic()
-    concept = learn_with(base, plan, () if plain else earlier, settings)
+    examples = plan.examples(base, settings.still_frames)
+    concept = learn_from(base, plan, examples, () if plain else earlier, settings)
     return concept, time.monotonic() - began
 
 
-def learn_with(base: DemoBase, plan: LessonPlan, earlier: Sequence[Concept], settings: LearningSettings) -> Concept:
-    """One concept learned with these settings after `earlier` ones."""
+def learn_from(
+    base: DemoBase,
+    plan: LessonPlan,
+    examples: Sequence[Example],
+    earlier: Sequence[Concept],
+    settings: LearningSettings,
+) -> Concept:
+    """One concept learned from its examples with these settings after `earlier` ones."""
     backbone = base.backbone()
-    examples = plan.examples(base, settings.still_frames)
     learner = ConceptLearner(backbone, examples, plan.name, plan.kind, plan.class_words, settings, earlier)
     with Attachment(backbone, [learner.live_adapters()]) as attachment:
         while learner.done < settings.steps:

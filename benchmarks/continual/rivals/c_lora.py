@@ -20,9 +20,9 @@ from training import Adapters, Batch, Model, Rival, TaskData, frozen
 from ccvd_core.concept import LowRank
 from ccvd_core.learning import LearningSettings
 
-SEARCH = (1e1, 1e3, 1e5)
+SEARCH = (1e0, 1e2, 1e4)
 """lambda. Large, because the penalty is of fourth order in small weights."""
-DEFAULT = 1e3
+DEFAULT = 1e2
 
 
 class CLora(Rival):

@@ -16,9 +16,9 @@ from training import Adapters, Batch, Model, OneLora, TaskData, frozen, paramete
 
 from ccvd_core.learning import LearningSettings
 
-SEARCH = (1e4, 1e6, 1e8)
+SEARCH = (1e3, 1e5, 1e7)
 """lambda. Large, because F holds squares of small gradients."""
-DEFAULT = 1e6
+DEFAULT = 1e5
 DRAWS = 40
 """Examples, each with its own noise and time, that F is estimated from."""
 

@@ -62,7 +62,7 @@ class LoraM(Rival):
         return [{site: lora for part in merged for site, lora in part.items()}]
 
 
-def merge(loras: Sequence[Adapters], weight: float, combination: str) -> dict[str, LowRank]:
+def merge(loras: Sequence[Adapters], weight: float, combination: str, density: float = DENSITY) -> dict[str, LowRank]:
     """LoRAs on the same Linears, of one rank, merged at equal weight by PEFT; the random drop is repeatable."""
     first = loras[0]
     site_of = {site.replace(".", "_"): site for site in first}
@@ -83,7 +83,7 @@ def merge(loras: Sequence[Adapters], weight: float, combination: str) -> dict[st
             for site, layer in layers.items():
                 layer.lora_A[name].weight.copy_(adapters[site].a)
                 layer.lora_B[name].weight.copy_(adapters[site].b * adapters[site].scale)
-        model.add_weighted_adapter(names, [weight] * len(names), MERGED, combination, density=DENSITY)  # type: ignore[operator]
+        model.add_weighted_adapter(names, [weight] * len(names), MERGED, combination, density=density)  # type: ignore[operator]
     return {
         site: LowRank(layer.lora_A[MERGED].weight.detach().clone(), layer.lora_B[MERGED].weight.detach().clone())
         for site, layer in layers.items()
