@@ -3,7 +3,8 @@
 import { cellOf, moveBox, overlap, resizeBox } from "./region_editor_boxes.js";
 import { History } from "./region_editor_history.js";
 import {
-  assignConcept, copiesFor, keyframeAt, newRegion, placeBox, reorder, standStill, timeOf, toggleKeyframe,
+  assignConcept, copiesFor, frameOf, keyframeAt, moveKeyframe, newRegion, placeBox, reorder, standStill, timeOf,
+  toggleKeyframe,
 } from "./region_editor_regions.js";
 import { MAX_REGIONS, boxAt, parseLayout, serializeLayout } from "./region_layout.js";
 
@@ -277,6 +278,14 @@ export class RegionModel {
     this.#dragged = this.#history.present.regions.map((region, index) => (
       index in boxes ? placeBox(region, boxes[index], this.frame, this.#frames) : region
     ));
+    this.#tell("view");
+  }
+
+  /** Show a region with its keyframe number `at` at another frame, and that moment, while it is dragged. */
+  dragKeyframe(index, at, frame) {
+    const region = moveKeyframe(this.#history.present.regions[index], at, frame, this.#frames);
+    this.#dragged = this.#history.present.regions.map((other, place) => (place === index ? region : other));
+    this.frame = frameOf(region.keyframes[at].t, this.#frames);
     this.#tell("view");
   }
 

@@ -1,7 +1,8 @@
 // The editor's page elements around the canvas: toolbar, time, the list of regions, the fields of the selected one.
 
 import { icon } from "./region_editor_icons.js";
-import { frameOf, mentions } from "./region_editor_regions.js";
+import { KeyframeMarks } from "./region_editor_marks.js";
+import { mentions } from "./region_editor_regions.js";
 import { Stage } from "./region_editor_stage.js";
 
 const FRAMES_PER_SECOND = 16;
@@ -102,13 +103,13 @@ export class Panel {
       this.#stop?.();
       model.setFrame(Number(this.slider.value));
     });
-    this.marks = make("div");
+    this.marks = new KeyframeMarks(model, texts.dragKeyframe, () => this.stage.keys.focus({ preventScroll: true }));
     this.clock = make("span", { className: "ccvd-regions-clock" });
     this.timeline = make(
       "div",
       { className: "ccvd-regions-row" },
       this.playButton,
-      make("div", { className: "ccvd-regions-track" }, this.slider, this.marks),
+      make("div", { className: "ccvd-regions-track" }, this.slider, this.marks.element),
       this.clock,
       this.#button("keyframe", () => model.toggleKeyframe(), {
         enabled: () => model.movable.length > 0,
@@ -257,7 +258,7 @@ export class Panel {
     this.slider.max = model.frames - 1;
     put(this.slider, model.frame);
     this.clock.textContent = `${model.frame + 1} / ${model.frames}`;
-    this.#showMarks();
+    this.marks.show();
     this.#showChips();
     const region = model.selected;
     this.firstRow.style.display = this.prompt.style.display = region ? "" : "none";
@@ -272,23 +273,6 @@ export class Panel {
     this.damage.style.display = model.damaged ? "" : "none";
     this.damageText.textContent = model.damaged?.message ?? "";
     this.stage.draw();
-  }
-
-  #showMarks() {
-    const { model } = this;
-    const marks = model.selection.flatMap((index) => {
-      const { color, keyframes } = model.regions[index];
-      return keyframes.length < 2 ? [] : keyframes.map(({ t }) => [color, frameOf(t, model.frames) / Math.max(1, model.frames - 1)]);
-    });
-    const key = JSON.stringify(marks);
-    if (this.marks.dataset.key === key) return;
-    this.marks.dataset.key = key;
-    this.marks.replaceChildren(...marks.map(([color, at]) => {
-      const mark = make("span", { className: "mark" });
-      // The slider's knob is about 16 pixels wide and stays inside.
-      mark.style.cssText = `left: calc(8px + ${at} * (100% - 16px)); background: ${color}`;
-      return mark;
-    }));
   }
 
   #showChips() {
@@ -315,6 +299,7 @@ export class Panel {
 
   close() {
     this.#stop?.();
+    this.marks.close();
     if (this.#overlay) this.fullScreen();
     this.stage.close();
   }

@@ -49,6 +49,17 @@ export function toggleKeyframe(region, frame, frames) {
   return { ...region, keyframes: region.keyframes.filter((_, at) => at !== index) };
 }
 
+/** The region with its keyframe number `at` moved to a frame, or as far as its neighbours let it. */
+export function moveKeyframe(region, at, frame, frames) {
+  const taken = region.keyframes.map(({ t }) => frameOf(t, frames));
+  const first = at > 0 ? taken[at - 1] + 1 : 0;
+  const last = at + 1 < taken.length ? taken[at + 1] - 1 : frames - 1;
+  const target = Math.min(Math.max(frame, first), last);
+  if (first > last || target === taken[at]) return region;
+  const t = timeOf(target, frames);
+  return { ...region, keyframes: region.keyframes.map((keyframe, number) => (number === at ? { ...keyframe, t } : keyframe)) };
+}
+
 /** The region standing still where it is at this frame. */
 export function standStill(region, frame, frames) {
   const t = timeOf(frame, frames);

@@ -36,10 +36,12 @@ const CSS = `
 }
 .ccvd-regions-track { position: relative; flex: 1; height: 24px; min-width: 40px; }
 .ccvd-regions-track input { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; accent-color: #4fc3f7; cursor: pointer; }
-.ccvd-regions-track .mark {
+.ccvd-regions-marks { position: absolute; inset: 0; pointer-events: none; }
+.ccvd-regions-marks .mark {
   position: absolute; top: -1px; width: 7px; height: 7px; margin-left: -3.5px; border-radius: 1px; transform: rotate(45deg);
-  pointer-events: none;
+  pointer-events: auto; cursor: ew-resize; touch-action: none;
 }
+.ccvd-regions-marks .mark::before { content: ""; position: absolute; inset: -4px; }
 .ccvd-regions-clock { min-width: 56px; text-align: right; font-variant-numeric: tabular-nums; opacity: 0.8; white-space: nowrap; }
 .ccvd-regions-chips { display: flex; flex-wrap: wrap; gap: 3px; flex: none; max-height: 52px; overflow-y: auto; }
 .ccvd-regions-chips button {

@@ -103,6 +103,18 @@ export class ComfyPage {
     return id;
   }
 
+  /** Bring a node into the middle of the view, at scale 1. */
+  async show(id) {
+    await this.run((id) => {
+      const node = app.graph.getNodeById(id);
+      const { width, height } = app.canvas.canvas.getBoundingClientRect();
+      app.canvas.ds.scale = 1;
+      app.canvas.ds.offset = [(width - node.size[0]) / 2 - node.pos[0], (height - node.size[1]) / 2 - node.pos[1]];
+      app.canvas.setDirty(true, true);
+    }, id);
+    await this.page.waitForTimeout(400);
+  }
+
   connect(from, output, to, input) {
     return this.run(([from, output, to, input]) => {
       const source = app.graph.getNodeById(from);
@@ -277,6 +289,22 @@ export class Editor {
       slider.value = value;
       slider.dispatchEvent(new Event("input", { bubbles: true }));
     }, frame);
+  }
+
+  /** Drag a keyframe's mark on the time line to a frame; `Escape` instead of letting go when `give up`. */
+  async dragKeyframe(at, frame, giveUp = false) {
+    const [marks, mark] = [await this.part(".ccvd-regions-marks"), await this.part(`.mark[data-at="${at}"]`)];
+    const [line, from] = [await marks.boundingBox(), await mark.boundingBox()];
+    const zoom = line.width / await marks.evaluate((element) => element.offsetWidth);
+    const last = Number(await (await this.part("input[type=range]")).getAttribute("max"));
+    const x = line.x + zoom * 8 + (frame / last) * (line.width - 16 * zoom);
+    await this.page.mouse.move(from.x + from.width / 2, from.y + from.height / 2);
+    await this.page.mouse.down();
+    await this.page.mouse.move((x + from.x) / 2, from.y);
+    await this.page.mouse.move(x, from.y);
+    if (giveUp) await this.page.keyboard.press("Escape");
+    await this.page.mouse.up();
+    await this.page.waitForTimeout(60);
   }
 
   async chooseConcept(name) {

@@ -121,6 +121,23 @@ for (const vueNodes of [false, true]) {
       assert.equal((await editor.layout()).regions[0].keyframes.length, 1);
     });
 
+    await step("a keyframe is dragged along the time line", async () => {
+      await begin();
+      await editor.click([0.25, 0.5]);
+      await editor.goTo(8);
+      await editor.drag([0.25, 0.5], [0.5, 0.5]);
+      const times = async () => (await editor.layout()).regions[0].keyframes.map(({ t }) => t);
+      await editor.dragKeyframe(1, 4);
+      assert.deepEqual(await times(), [0, 0.5]);
+      await editor.dragKeyframe(0, 7);
+      assert.deepEqual(await times(), [0.375, 0.5]);
+      await editor.dragKeyframe(1, 8, true);
+      assert.deepEqual(await times(), [0.375, 0.5]);
+      await editor.press("Control+z");
+      await editor.press("Control+z");
+      assert.deepEqual(await times(), [0, 1]);
+    });
+
     await step("keys: select, move, duplicate, order, lock, delete, undo and redo", async () => {
       await begin();
       await editor.click([0.25, 0.5]);

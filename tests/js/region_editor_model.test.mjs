@@ -193,6 +193,22 @@ test("time: a drag at another time makes the box move", () => {
   assert.equal(model.frame, 2);
 });
 
+test("time: a keyframe is dragged in one step, and the moment shown goes with it", () => {
+  const model = editor();
+  model.setFrame(8);
+  drag(model, [0.25, 0.5], [0.5, 0.5]);
+  const frames = () => model.regions[0].keyframes.map(({ t }) => t * 8);
+  for (const frame of [6, 3, 5]) model.dragKeyframe(0, 1, frame);
+  assert.deepEqual([frames(), model.frame], [[0, 5], 5]);
+  model.cancelDrag();
+  assert.deepEqual(frames(), [0, 8]);
+  for (const frame of [6, 3]) model.dragKeyframe(0, 1, frame);
+  model.drop();
+  assert.deepEqual(frames(), [0, 3]);
+  model.undo();
+  assert.deepEqual(frames(), [0, 8]);
+});
+
 test("what has changed is told: edits, complete steps, and the rest", () => {
   const model = editor();
   const told = [];

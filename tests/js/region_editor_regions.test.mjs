@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import {
-  assignConcept, copiesFor, frameOf, mentions, neighbours, newRegion, placeBox, reorder, standStill, timeOf, toggleKeyframe,
+  assignConcept, copiesFor, frameOf, mentions, moveKeyframe, neighbours, newRegion, placeBox, reorder, standStill, timeOf, toggleKeyframe,
 } from "../../js/region_editor_regions.js";
 
 const A = [0, 0, 0.25, 0.25];
@@ -34,6 +34,20 @@ test("a box at another time is a keyframe, at the same time a correction", () =>
   assert.deepEqual(moved.keyframes, [{ t: 0, box: A }, { t: 1, box: B }]);
   assert.deepEqual(placeBox(moved, A, 8, 9).keyframes, [{ t: 0, box: A }, { t: 1, box: A }]);
   assert.deepEqual(placeBox(region("a", [{ t: 1, box: A }]), B, 0, 9).keyframes.map(({ t }) => t), [0, 1]);
+});
+
+test("a keyframe is moved in time, never past its neighbours", () => {
+  const moving = region("a", [{ t: 0, box: A }, { t: 0.5, box: B }, { t: 1, box: A }]);
+  const frames = (at, frame) => moveKeyframe(moving, at, frame, 9).keyframes.map(({ t }) => frameOf(t, 9));
+  assert.deepEqual(frames(1, 6), [0, 6, 8]);
+  assert.deepEqual(frames(1, 99), [0, 7, 8]);
+  assert.deepEqual(frames(1, -5), [0, 1, 8]);
+  assert.deepEqual(frames(0, 99), [3, 4, 8]);
+  assert.deepEqual(frames(2, 5), [0, 4, 5]);
+  assert.deepEqual(moveKeyframe(moving, 1, 6, 9).keyframes.map(({ box }) => box), [A, B, A]);
+  assert.equal(moveKeyframe(moving, 1, 4, 9), moving);
+  // Three keyframes in a clip of two frames: there is nowhere to go.
+  assert.equal(moveKeyframe(moving, 1, 0, 2), moving);
 });
 
 test("a keyframe is set where the box is, and removed again; the last one stays", () => {
