@@ -15,9 +15,8 @@ import argparse
 import csv
 import sys
 import time
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +33,19 @@ from encoder import (  # noqa: E402
     ContrastiveEncoder,
     load_encoder,
     save_encoder,
-    shrink,
     unit,
     word_ids,
+)
+from encoder_data import (  # noqa: E402
+    VALUES,
+    Pool,
+    attribute,
+    kinds,
+    render,
+    same,
+    scenes,
+    still_caption,
+    with_attribute,
 )
 from world import Scene  # noqa: E402
 
@@ -47,83 +56,6 @@ FRAMES_SEEN = 2
 """Frames of a clip whose appearance a training step looks at; the motion is read from all."""
 REPORTED = 400
 LOOK_ALIKES = (("basketball", "orange"), ("wolf", "raccoon"))
-VALUES = {
-    "subject": world.SUBJECTS,
-    "motion": world.MOTIONS,
-    "background": tuple(world.BACKGROUNDS),
-    "style": world.STYLES,
-}
-"""Attributes of a caption and what they can be."""
-
-
-def attribute(scene: Scene, kind: str) -> str:
-    """The value of one attribute of a scene with one object."""
-    return getattr(scene.actors[0] if kind in ("subject", "motion") else scene, kind)
-
-
-def with_attribute(scene: Scene, kind: str, value: str) -> Scene:
-    """The scene with one attribute changed; a style other than plain is named."""
-    if kind in ("subject", "motion"):
-        return replace(scene, actors=(replace(scene.actors[0], **{kind: value}),))
-    changed = replace(scene, **{kind: value})
-    return replace(changed, names_style=changed.names_style or changed.style != "plain")
-
-
-def still_caption(scene: Scene) -> str:
-    """The caption without its motion: what a single frame can show."""
-    return scene.caption().replace(f" {scene.actors[0].motion}", "", 1)
-
-
-def left_out(scene: Scene) -> bool:
-    """True for one combination of attributes in ten, which training never sees."""
-    return same(scene, moving=True) % 10 == 0
-
-
-def same(scene: Scene, moving: bool) -> int:
-    """A number that scenes share when their captions say the same, with or without the motion."""
-    return zlib.crc32("|".join(attribute(scene, kind) for kind in kinds(moving)).encode())
-
-
-def scenes(seed: int, count: int, for_report: bool) -> list[Scene]:
-    """Scenes with one object, of everything in the world."""
-    rng, found = np.random.default_rng(seed), []
-    while len(found) < count:
-        scene = world.random_scene(rng, 1, world.SUBJECTS, world.MOTIONS, world.STYLES)
-        if left_out(scene) == for_report:
-            found.append(replace(scene, names_style=scene.style != "plain" or scene.names_style))
-    return found
-
-
-def render(chosen: Sequence[Scene]) -> Tensor:
-    """Real clips [n, frames, height, width, 3] in 0..1."""
-    return torch.from_numpy(np.stack([scene.render() for scene in chosen])).float() / 255
-
-
-class Pool:
-    """Rendered scenes, sharp and blurred, [n, frames, 3, SIDE, SIDE] in half precision, and noise to add to them."""
-
-    def __init__(self, known: Sequence[Scene], draw: torch.Generator) -> None:
-        self._draw = draw
-        self._sharp = torch.cat([shrink(render([scene])).half() for scene in known])
-        self._blurred = torch.cat([blur(clip.float()).half()[None] for clip in self._sharp])
-        self._noise = torch.randn((128, *self._sharp.shape[1:]), generator=draw).half()
-
-    def soften(self, index: Tensor) -> Tensor:
-        """The clips of `index` [n], each blurred, noised and dimmed by its own random amount, in fp32."""
-
-        def uniform(low: float, high: float) -> Tensor:
-            return low + (high - low) * torch.rand((len(index), 1, 1, 1, 1), generator=self._draw)
-
-        noise = self._noise[torch.randint(len(self._noise), (len(index),), generator=self._draw)].float()
-        clips = torch.lerp(self._sharp[index].float(), self._blurred[index].float(), uniform(0, 1.2))
-        return clips.mul_(uniform(0.85, 1.1)).add_(uniform(-0.1, 0.1)).add_(noise.mul_(uniform(0, 0.15)))
-
-
-def blur(frames: Tensor) -> Tensor:
-    """Gaussian blur of 1.2 of the small pixels (2.4 of the clip's) of [frames, 3, SIDE, SIDE]."""
-    line = torch.exp(-torch.arange(-2.0, 3.0).square() / (2 * 1.2**2))
-    kernel = (torch.outer(line, line) / line.sum() ** 2).expand(3, 1, 5, 5)
-    return functional.conv2d(functional.pad(frames, [2] * 4, mode="replicate"), kernel, groups=3)
 
 
 @dataclass(frozen=True)
@@ -154,11 +86,6 @@ def read_captions(encoder: ContrastiveEncoder, chosen: Sequence[Scene], ids: Ten
         kind: torch.tensor([VALUES[kind].index(attribute(scene, kind)) for scene in chosen]) for kind in kinds(moving)
     }
     return Captions(own[:, 0], dict(zip(labels, rest, strict=True)), labels)
-
-
-def kinds(moving: bool) -> list[str]:
-    """The attributes of a clip, or of a single frame."""
-    return [kind for kind in VALUES if moving or kind != "motion"]
 
 
 def loss_of(pictures: Tensor, captions: Captions, equal: Tensor, scale: Tensor) -> Tensor:
