@@ -47,11 +47,11 @@ const LAYOUT = {
   version: 1, width: 128, height: 128,
   regions: [
     {
-      name: "rex", prompt: "a <rex> moving down on green grass", color: "#ff8a65", strength: 1,
+      name: "rex", prompt: "a <rex> moving down", color: "#ff8a65", strength: 1,
       keyframes: [{ t: 0, box: [0.03, 0.06, 0.44, 0.46] }, { t: 1, box: [0.03, 0.3, 0.44, 0.46] }],
     },
     {
-      name: "cab", prompt: "a <cab> still on green grass", color: "#4fc3f7", strength: 1,
+      name: "cab", prompt: "a <cab> still", color: "#4fc3f7", strength: 1,
       keyframes: [{ t: 0, box: [0.53, 0.4, 0.44, 0.46] }],
     },
   ],
@@ -70,10 +70,11 @@ const REGIONS = [
     layout: JSON.stringify(LAYOUT), width: 128, height: 128, frames: 9,
   }],
   ["aggregate", "CCVD_AggregateAdapters", 1710, 60, 400, 560, {
-    prompt: "on green grass",
+    prompt: "on green grass", region_prompts: "together",
   }],
   ["sampler", "CCVD_Sampler", 1710, 690, 400, 430, {
-    seed: 1, steps: 20, cfg: 3, sampler_name: "euler", scheduler: "simple", denoise: 1, mode: "attention",
+    seed: 1, steps: 20, cfg: 4, sampler_name: "euler", scheduler: "simple", denoise: 1, mode: "attention",
+    contrast_steps: 0.4,
   }],
   ["negative", "CLIPTextEncode", 2160, 60, 400, 90, { text: "" }],
   ["latent", "EmptyHunyuanLatentVideo", 2160, 220, 400, 150, { width: 128, height: 128, length: 9, batch_size: 1 }],
