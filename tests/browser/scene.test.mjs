@@ -15,7 +15,7 @@ for (const vueNodes of [false, true]) {
     const comfy = await ComfyPage.open({ vueNodes });
     t.after(() => comfy.close());
     await comfy.loadExample("two_concepts_in_regions");
-    await comfy.setOfType("CCVD_LearnConcept", { ...QUICK, library: `scene ${comfy.mode}` });
+    await comfy.setOfType("CCVD_LearnConcept", { ...QUICK, library: `scene_${comfy.mode}` });
     await comfy.setOfType("CCVD_Sampler", { steps: 2 });
     await comfy.setOfType("CCVD_RegionMask", { layout: "{}" });
     const found = (type) => comfy.run((type) => app.graph.nodes.find((node) => node.type === type).id, type);
