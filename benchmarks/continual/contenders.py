@@ -143,8 +143,10 @@ class CCVDLearner(Learner):
         if use.equal:
             prompts = [replace(p, weights=torch.full_like(p.weights, 1 / len(concepts))) for p in prompts]
         negative = replace(negative, weights=torch.zeros_like(negative.weights))
-        right = next(index for index, concept in enumerate(concepts) if concept.name == task.name)
-        routing = float(torch.stack([share(prompt.weights, right) for prompt in prompts]).mean())
+        routing = None
+        if not use.alone:
+            right = next(index for index, concept in enumerate(concepts) if concept.name == task.name)
+            routing = float(torch.stack([share(prompt.weights, right) for prompt in prompts]).mean())
         # Concepts of weight 0 add exactly nothing: leaving them out draws the same clips faster.
         active = [i for i in range(len(concepts)) if any(bool(prompt.weights[:, i].any()) for prompt in prompts)]
         adapters = [concepts[index].adapters for index in active]

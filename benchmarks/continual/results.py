@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def finished(rows: Iterable[Row]) -> set[tuple[str, int]]:
     return {(row.method, row.seed) for row in rows}
 
 
-def check_settings(path: Path, settings: Mapping[str, int]) -> None:
+def check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Keep the settings of a results file beside it; ValueError if it was begun with others."""
     beside = path.with_suffix(".settings.json")
     if beside.exists() and path.exists():

@@ -25,7 +25,8 @@ from base import load_base  # noqa: E402
 from contenders import FAMILIES, METHODS  # noqa: E402
 from encoder import load_encoder  # noqa: E402
 from experiment import Experiment, run_missing  # noqa: E402
-from metrics import Judge  # noqa: E402
+from external_encoders import ClipEncoder, DinoEncoder  # noqa: E402
+from metrics import Encoder, Judge  # noqa: E402
 from report import draw_pictures, table  # noqa: E402
 from results import check_settings, read_rows  # noqa: E402
 from tasks import TABLE_SEED, TASKS, TUNING_SEED  # noqa: E402
@@ -35,10 +36,16 @@ def main() -> None:
     args = arguments()
     torch.set_flush_denormal(True)
     out = args.out or HERE / ("tuning.csv" if args.tuning else "results.csv")
-    check_settings(out, {"steps": args.steps, "clips": args.clips, "tasks": args.tasks})
+    encoders: list[Encoder] = [load_encoder()]
+    if args.clip:
+        encoders.append(ClipEncoder(args.clip))
+    if args.dino:
+        encoders.append(DinoEncoder(args.dino))
+    names = [encoder.name for encoder in encoders]
+    check_settings(out, {"steps": args.steps, "clips": args.clips, "tasks": args.tasks, "encoders": names})
     seed = TUNING_SEED if args.tuning else TABLE_SEED
     tasks = TASKS[: args.tasks]
-    experiment = Experiment(load_base(), Judge([load_encoder()]), tasks, args.steps, args.clips, seed)
+    experiment = Experiment(load_base(), Judge(encoders), tasks, args.steps, args.clips, seed)
     for seed in args.seeds:
         for family in FAMILIES:
             for strength in family.search if args.tuning and family.search else (None,):
@@ -57,6 +64,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=4, help="clips per task and evaluation")
     parser.add_argument("--tasks", type=int, default=len(TASKS), help="how many of the tasks, from the first")
     parser.add_argument("--out", type=Path, help="where rows go; pictures go beside it")
+    parser.add_argument("--clip", type=Path, metavar="FOLDER", help="a CLIP model that judges too")
+    parser.add_argument("--dino", type=Path, metavar="FOLDER", help="a DINOv2 model that judges too")
     parser.add_argument("--tuning", action="store_true", help="search a method's own setting on other captions")
     parser.add_argument("--again", action="store_true", help="measure what the file has already")
     args = parser.parse_args()
