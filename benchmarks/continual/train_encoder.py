@@ -1,6 +1,6 @@
 """Train the learned judge of the continual benchmark, and say how good it is.
 
-    python benchmarks/continual/train_encoder.py             10 minutes on one core, then the report
+    python benchmarks/continual/train_encoder.py             3 minutes of one core, then the report
     python benchmarks/continual/train_encoder.py --report    only the report: encoder_accuracy.csv
 
 Symmetric InfoNCE between clips and captions of a batch, where equal captions are not each other's negatives. Scenes of
