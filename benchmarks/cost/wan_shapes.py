@@ -1,0 +1,107 @@
+"""Wan's published sizes without weights, and concepts of full size that nobody learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import nn
+
+from ccvd_core.backbones.base import Backbone, EncodedText
+from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
+from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
+from ccvd_core.concept import Concept, LowRank
+
+TEXT_ROWS, TEXT_WIDTH, HEAD_WIDTH = 512, 4096, 128
+
+
+def no_text(text: str) -> EncodedText:
+    """Context rows without numbers."""
+    return EncodedText(torch.empty(TEXT_ROWS, TEXT_WIDTH, device="meta"), tuple(f"▁{word}" for word in text.split()))
+
+
+@dataclass(frozen=True)
+class WanSize:
+    """A Wan 2.1 text-to-video model by its numbers."""
+
+    layers: int
+    heads: int
+    ffn: int
+
+    @property
+    def hidden(self) -> int:
+        return self.heads * HEAD_WIDTH
+
+    def backbone(self, layers: int | None = None, dtype: torch.dtype = torch.bfloat16) -> DiffusersWanBackbone:
+        """The model on the meta device: shapes and no numbers."""
+        model = self._transformer(layers or self.layers)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype)
+        tables = [block.scale_shift_table for block in model.blocks]
+        for block in model.blocks:  # by these a base is recognised, which takes numbers for a moment
+            block.scale_shift_table = nn.Parameter(torch.ones(1, 6, self.hidden, dtype=dtype))
+        backbone = DiffusersWanBackbone(model, no_text)
+        for block, table in zip(model.blocks, tables, strict=True):
+            block.scale_shift_table = table
+        model.requires_grad_(False).eval()
+        return backbone
+
+    def _transformer(self, layers: int) -> WanTransformer3DModel:
+        with torch.device("meta"):
+            return WanTransformer3DModel(
+                num_layers=layers,
+                num_attention_heads=self.heads,
+                attention_head_dim=HEAD_WIDTH,
+                ffn_dim=self.ffn,
+                text_dim=TEXT_WIDTH,
+            )
+
+    def parameters(self) -> int:
+        """Weights of the whole model."""
+        return sum(parameter.numel() for parameter in self._transformer(self.layers).parameters())
+
+    def native(self, layers: int | None = None, dtype: torch.dtype = torch.bfloat16) -> ComfyWanBackbone:
+        """The same in ComfyUI's own classes, which must be on the path."""
+        import comfy.ops
+        from comfy.ldm.wan.model import WanModel
+
+        model = WanModel(
+            dim=self.hidden,
+            ffn_dim=self.ffn,
+            text_dim=TEXT_WIDTH,
+            num_heads=self.heads,
+            num_layers=layers or self.layers,
+            operations=comfy.ops.disable_weight_init,
+            device="meta",
+            dtype=dtype,
+        )
+        tables = [block.modulation for block in model.blocks]
+        for block in model.blocks:
+            block.modulation = nn.Parameter(torch.ones(1, 6, self.hidden, dtype=dtype))
+        backbone = ComfyWanBackbone(model, no_text, dtype)
+        for block, table in zip(model.blocks, tables, strict=True):
+            block.modulation = table
+        model.requires_grad_(False).eval()
+        return backbone
+
+
+WAN = {"wan13b": WanSize(30, 12, 8960), "wan14b": WanSize(40, 40, 13824)}
+
+
+def random_concept(backbone: Backbone, name: str, seed: int, rank: int, order: int = 0) -> Concept:
+    """A subject with one text row whose cost, in bytes and seconds, is that of a learned one."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator) * 0.01
+
+    wanted = set(backbone.site_ids("subject"))
+    adapters = {
+        site.id: LowRank(noise(rank, site.in_features), noise(site.out_features, rank))
+        for site in backbone.sites
+        if site.id in wanted
+    }
+    keys = noise(backbone.layers, backbone.text_width)
+    tokens = noise(backbone.layers, 1, backbone.text_width)
+    return Concept(name, "subject", "dog", adapters, tokens, keys, -keys, backbone.fingerprint, order)
