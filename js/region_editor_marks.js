@@ -8,15 +8,15 @@ const INSET = 8;
 export class KeyframeMarks {
   #model;
   #hint;
-  #focus;
-  /** Gives up the drag that is under way. */
-  #stop = null;
+  #begin;
+  /** The drag under way: {stop(), frame} with the frame that it began at. */
+  #drag = null;
 
-  /** `focus()` gives the editor's keys to the keyboard. */
-  constructor(model, hint, focus) {
+  /** `begin()` readies the editor for a drag: nothing plays, and keys go to the regions. */
+  constructor(model, hint, begin) {
     this.#model = model;
     this.#hint = hint;
-    this.#focus = focus;
+    this.#begin = begin;
     this.element = document.createElement("div");
     this.element.className = "ccvd-regions-marks";
     this.element.addEventListener("pointerdown", (event) => this.#grab(event));
@@ -48,13 +48,13 @@ export class KeyframeMarks {
     if (event.button !== 0 || index === undefined) return;
     event.preventDefault();
     event.stopPropagation();
-    this.#focus();
+    this.#begin();
     const model = this.#model;
     model.setFrame(Number(frame));
     if (!model.movable.includes(Number(index))) return;
     const stop = () => {
       for (const [kind, listener] of Object.entries(listeners)) document.removeEventListener(kind, listener, true);
-      this.#stop = null;
+      this.#drag = null;
     };
     const listeners = {
       pointermove: ({ clientX }) => model.dragKeyframe(Number(index), Number(at), this.#frameAt(clientX)),
@@ -62,15 +62,16 @@ export class KeyframeMarks {
         stop();
         model.drop();
       },
+      pointercancel: () => this.close(),
+      // Another key could take away what is being dragged.
       keydown: (pressed) => {
-        if (pressed.key !== "Escape") return;
         pressed.preventDefault();
         pressed.stopPropagation();
-        this.close();
+        if (pressed.key === "Escape") this.close();
       },
     };
     for (const [kind, listener] of Object.entries(listeners)) document.addEventListener(kind, listener, true);
-    this.#stop = stop;
+    this.#drag = { stop, frame: Number(frame) };
   }
 
   /** The frame under a place on the page, at any zoom. */
@@ -83,8 +84,9 @@ export class KeyframeMarks {
 
   /** Leave the keyframe where it was. */
   close() {
-    if (!this.#stop) return;
-    this.#stop();
-    this.#model.cancelDrag();
+    if (!this.#drag) return;
+    const { stop, frame } = this.#drag;
+    stop();
+    this.#model.cancelDrag(frame);
   }
 }

@@ -296,8 +296,10 @@ export class RegionModel {
     else this.#tell("view");
   }
 
-  cancelDrag() {
+  /** Give up what is dragged, and show `frame` again. */
+  cancelDrag(frame = this.frame) {
     this.#dragged = null;
+    this.frame = frame;
     this.#tell("view");
   }
 

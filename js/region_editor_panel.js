@@ -103,7 +103,10 @@ export class Panel {
       this.#stop?.();
       model.setFrame(Number(this.slider.value));
     });
-    this.marks = new KeyframeMarks(model, texts.dragKeyframe, () => this.stage.keys.focus({ preventScroll: true }));
+    this.marks = new KeyframeMarks(model, texts.dragKeyframe, () => {
+      this.#stop?.();
+      this.stage.keys.focus({ preventScroll: true });
+    });
     this.clock = make("span", { className: "ccvd-regions-clock" });
     this.timeline = make(
       "div",

@@ -133,6 +133,12 @@ for (const vueNodes of [false, true]) {
       assert.deepEqual(await times(), [0.375, 0.5]);
       await editor.dragKeyframe(1, 8, true);
       assert.deepEqual(await times(), [0.375, 0.5]);
+      assert.equal(await (await editor.part("input[type=range]")).inputValue(), "4");
+      await (await editor.part('.mark[data-at="0"]')).click();
+      await editor.press("k");
+      assert.deepEqual(await times(), [0.5]);
+      await editor.press("Control+z");
+      assert.deepEqual(await times(), [0.375, 0.5]);
       await editor.press("Control+z");
       await editor.press("Control+z");
       assert.deepEqual(await times(), [0, 1]);

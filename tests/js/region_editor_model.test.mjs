@@ -200,8 +200,8 @@ test("time: a keyframe is dragged in one step, and the moment shown goes with it
   const frames = () => model.regions[0].keyframes.map(({ t }) => t * 8);
   for (const frame of [6, 3, 5]) model.dragKeyframe(0, 1, frame);
   assert.deepEqual([frames(), model.frame], [[0, 5], 5]);
-  model.cancelDrag();
-  assert.deepEqual(frames(), [0, 8]);
+  model.cancelDrag(8);
+  assert.deepEqual([frames(), model.frame, model.canRedo], [[0, 8], 8, false]);
   for (const frame of [6, 3]) model.dragKeyframe(0, 1, frame);
   model.drop();
   assert.deepEqual(frames(), [0, 3]);
