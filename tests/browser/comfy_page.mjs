@@ -152,7 +152,10 @@ export class ComfyPage {
     }, [type, values]);
   }
 
-  /** Queue what is in the graph and wait for its end; returns {outputs: node id -> what it showed}. */
+  /**
+   * Queue what is in the graph and wait for its end; returns {outputs: node id -> what it showed}. Meanwhile the graph is not
+   * drawn: without a GPU that takes the time which the nodes need.
+   */
   async queue(patience = PATIENCE) {
     const done = this.run(() => new Promise((resolve, reject) => {
       const outputs = {};
@@ -162,8 +165,11 @@ export class ComfyPage {
       };
       const end = (settle, value) => {
         api.removeEventListener("executed", note);
+        app.canvas.pause_rendering = false;
+        app.canvas.setDirty(true, true);
         settle(value);
       };
+      app.canvas.pause_rendering = true;
       api.addEventListener("executed", note);
       api.addEventListener("execution_success", () => end(resolve, { outputs }), { once: true });
       api.addEventListener("execution_error", ({ detail }) => end(reject, Error(detail.exception_message)), { once: true });
@@ -291,7 +297,7 @@ export class Editor {
     }, frame);
   }
 
-  /** Drag a keyframe's mark on the time line to a frame; `Escape` instead of letting go when `give up`. */
+  /** Drag a keyframe's mark on the time line to a frame; with Escape before letting go when `giveUp`. */
   async dragKeyframe(at, frame, giveUp = false) {
     const [marks, mark] = [await this.part(".ccvd-regions-marks"), await this.part(`.mark[data-at="${at}"]`)];
     const [line, from] = [await marks.boundingBox(), await mark.boundingBox()];

@@ -12,17 +12,11 @@ const PICTURE = fileURLToPath(new URL("learn_and_use_a_concept.jpg", EXAMPLES));
 
 /**
  * Workflows to queue: name -> {type: widget values} that make them quick, and the type of the node that must show
- * something at the end.
+ * something at the end. scene.test.mjs queues two_concepts_in_regions.
  */
 const RUNS = {
   learn_and_use_a_concept: {
     quick: { CCVD_LearnConcept: { steps: 2, preview_every: 0, megapixels_percent: 1 }, KSampler: { steps: 2 } },
-    shows: "SaveVideo",
-  },
-  two_concepts_in_regions: {
-    quick: {
-      CCVD_LearnConcept: { steps: 2, preview_every: 0, megapixels_percent: 1 }, CCVD_Sampler: { steps: 2 },
-    },
     shows: "SaveVideo",
   },
 };
