@@ -101,9 +101,33 @@ const REGION_NOTE = `## Two concepts, each in its own region
 1. Put the pictures of the two concepts, each with its caption in a text file beside it, into the two folders above. The
    two **Learn Concept** nodes learn one after the other into one library.
 2. **Region Mask**: drag to draw a box, choose its concept, write its prompt. Move the time and then the box, and it
-   travels. Queue once and choose again if the list of concepts is still empty.
+   travels.
 3. **Aggregate Adapters** reads those prompts and its own, which says only what is around the regions.
 4. **CCVD Sampler** keeps every concept in its region. KSampler works too, in the mode *attention*.`;
+
+/** What the picture of the region editor shows: the first region, at this frame. */
+export const EDITOR = {
+  frame: 20,
+  values: {
+    layout: JSON.stringify({
+      version: 1, width: 832, height: 480,
+      regions: [
+        {
+          name: "rex", prompt: "a <rex> jumping", color: "#ffb74d", strength: 1,
+          keyframes: [
+            { t: 0, box: [0.04, 0.5, 0.24, 0.44] }, { t: 0.5, box: [0.3, 0.1, 0.24, 0.44] },
+            { t: 1, box: [0.42, 0.5, 0.24, 0.44] },
+          ],
+        },
+        {
+          name: "cab", prompt: "a <cab>, parked", color: "#4fc3f7", strength: 1,
+          keyframes: [{ t: 0, box: [0.7, 0.4, 0.27, 0.5] }],
+        },
+      ],
+    }),
+    width: 832, height: 480, frames: 81,
+  },
+};
 
 export const WORKFLOWS = {
   learn_and_use_a_concept: {

@@ -7,7 +7,7 @@ import { writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-import { WORKFLOWS } from "./example_workflows.mjs";
+import { EDITOR, WORKFLOWS } from "./example_workflows.mjs";
 
 const { chromium } = createRequire(join(process.env.CCVD_BROWSER_MODULES ?? process.cwd(), "package.json"))("playwright-core");
 const [address, folder, ...rest] = process.argv.slice(2);
@@ -27,18 +27,23 @@ const browser = await chromium.launch({
   ],
 });
 try {
-  for (const name of names) await make(name, WORKFLOWS[name]);
+  for (const name of names) await (name === "region_editor" ? showEditor(name) : make(name, WORKFLOWS[name]));
 } finally {
   await browser.close();
 }
 
-async function make(name, { nodes, links, note, viewport }) {
-  const page = await browser.newPage({ viewport });
+async function open(looks) {
+  const page = await browser.newPage(looks);
   await page.goto(address);
   await page.waitForFunction(
     () => window.app?.extensionManager && window.LiteGraph?.registered_node_types?.CCVD_LearnConcept, null, { timeout: 60_000 },
   );
   await page.waitForTimeout(2000);
+  return page;
+}
+
+async function make(name, { nodes, links, note, viewport }) {
+  const page = await open({ viewport });
   const workflow = await page.evaluate(({ nodes, links, note }) => {
     app.graph.clear();
     const made = {};
@@ -77,6 +82,28 @@ async function make(name, { nodes, links, note, viewport }) {
   await page.evaluate(() => document.querySelectorAll("video").forEach((v) => { v.pause(); v.currentTime = 0.6; }));
   await page.waitForTimeout(1000);
   await page.screenshot({ path: join(folder, `${name}.jpg`), type: "jpeg", quality: 80 });
+  await page.close();
+}
+
+/** The region editor by itself, in the middle of a movement. */
+async function showEditor(name) {
+  const page = await open({ viewport: { width: 1000, height: 1000 }, deviceScaleFactor: 1.5 });
+  await page.evaluate((values) => {
+    app.graph.clear();
+    const node = LiteGraph.createNode("CCVD_RegionMask");
+    app.graph.add(node);
+    node.setSize([720, 860]);
+    for (const widget of node.widgets) widget.value = values[widget.name] ?? widget.value;
+    app.canvas.ds.scale = 1;
+    app.canvas.ds.offset = [120, 60];
+    app.graph.setDirtyCanvas(true, true);
+  }, EDITOR.values);
+  const editor = page.locator(".ccvd-regions-panel");
+  await editor.hover(); // it takes over the size of the video
+  await editor.locator(".ccvd-regions-chips button").first().click();
+  await editor.locator("input[type=range]").fill(String(EDITOR.frame));
+  await page.waitForTimeout(500);
+  await editor.screenshot({ path: join(folder, `${name}.jpg`), type: "jpeg", quality: 85 });
   await page.close();
 }
 

@@ -25,8 +25,9 @@ from world import HELD_OUT_SUBJECTS
 MATERIAL = {
     "learn_and_use_a_concept": {"my_concept": ("fox", "rex")},
     "two_concepts_in_regions": {"my_first_concept": ("fox", "rex"), "my_second_concept": ("taxi", "cab")},
+    "region_editor": {},
 }
-"""Workflow -> its input folders, each with a held-out subject and the name it gets."""
+"""Workflow -> its input folders, each with a held-out subject and the name it gets. `region_editor` is a picture alone."""
 
 
 def pictures_of(subject: str, name: str, folder: Path) -> Lesson:
