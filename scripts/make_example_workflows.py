@@ -27,7 +27,7 @@ MATERIAL = {
     "two_concepts_in_regions": {"my_first_concept": ("fox", "rex"), "my_second_concept": ("taxi", "cab")},
     "region_editor": {},
 }
-"""Workflow -> its input folders, each with a held-out subject and the name it gets. `region_editor` is a picture alone."""
+"""Workflow -> input folders, each with a held-out subject and its name; `region_editor` is a picture alone."""
 
 
 def pictures_of(subject: str, name: str, folder: Path) -> Lesson:
