@@ -37,6 +37,9 @@ def stack_adapters(adapters: Sequence[LowRank | None]) -> AdapterBank | None:
     present = [(index, adapter) for index, adapter in enumerate(adapters) if adapter is not None]
     if not present:
         return None
+    if len(present) == 1 and present[0][1].scale == 1.0:  # while learning, at every step: nothing to copy
+        index, adapter = present[0]
+        return AdapterBank(adapter.a, adapter.b, torch.full((adapter.rank,), index))
     return AdapterBank(
         torch.cat([adapter.a for _, adapter in present]),
         torch.cat([adapter.b * adapter.scale for _, adapter in present], 1),

@@ -37,7 +37,7 @@ SHALLOW = (2, 4)
 RANK = 16
 PICTURE = (480, 832)
 FRAMES = 33
-CLIP_LENGTHS = (1, 5, 9, 17, 33, 49, 65, 81)
+CLIP_LENGTHS = (1, 5, 9, 17, 25, 33, 49, 65, 81)
 RESERVE = 1.5 * GIB
 """For the desktop, the GPU's own context and fragmentation."""
 BYTES = {"bf16": 2, "fp8": 1}
@@ -179,8 +179,9 @@ def total_bytes(size: WanSize, frames: int, weights: str, peaks: Mapping[int, in
     """
     backbone = size.native()
     values = size.parameters()
-    largest = max(site.in_features * site.out_features for site in backbone.sites)
-    unpacked = largest * BYTES["bf16"] if weights == "fp8" else 0
+    # The backward pass of a block needs its weights as they were used: of an fp8 file, in bf16.
+    block = sum(site.in_features * site.out_features for site in backbone.sites if site.layer == 0)
+    unpacked = block * BYTES["bf16"] if weights == "fp8" else 0
     learned = learning_need(backbone, "subject", RANK, latent_shape(1, *PICTURE), 1, 2).parameters
     peak = peaks[1] + (peaks[FRAMES] - peaks[1]) * (frames - 1) / (FRAMES - 1)
     return values * BYTES[weights] + unpacked + learned * STATE_BYTES + RESERVE + peak

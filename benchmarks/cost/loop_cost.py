@@ -2,7 +2,8 @@
 
 The three take turns in one process. "Same work" is ours without what the others lack: no concept tokens, no row gates,
 no retention. The node trains every weight of the model; in the rows named `train_lora_cross_attention` it is given only
-the Linears that a subject adapts, without their biases.
+the Linears that a subject adapts, without their biases. One clip per step: with more, the node asks the model about
+every caption of the batch on every clip of it (16 clips for a batch of 4), which is not the same work.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ccvd_core.backbones.base import Backbone, flow_matching_pair
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.learning import ConceptLearner, Example, LearningSettings
 
-ROUNDS, STEPS, CLIPS, BATCH, RANK = 4, 5, 8, 4, 16
+ROUNDS, STEPS, CLIPS, BATCH, RANK = 6, 8, 8, 1, 16
 CAPTION = "a dog moving right on green grass"
 PLAIN = LearningSettings(steps=1000, rank=RANK, lr=1e-3, batch=BATCH, retention=0.0, tokens=False, own_words_only=False)
 CROSS_ATTENTION = re.compile(r"blocks\.\d+\.cross_attn\.[qkvo]$")

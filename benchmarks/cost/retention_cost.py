@@ -17,13 +17,13 @@ from ccvd_core.learning import ConceptLearner, Example
 from ccvd_core.learning_plan import preset
 from ccvd_core.retention import Subspaces, remember_all, unit_columns
 
-EARLIER, RANK, STEP_TURNS, PENALTY_TURNS = (0, 8, 34), 16, 11, 5
+EARLIER, RANK, STEP_TURNS, PENALTY_TURNS = (0, 8, 34), 16, 11, 3
 
 
 class RetentionLoop:
     """The slow reference: every step visits every Linear of every earlier concept, as the sibling's released code does.
 
-    Kept fair: the earlier subspaces are normalised once, here.
+    Kept fair: the earlier subspaces are normalised once, here, and the new ones once per step.
     """
 
     def __init__(self, earlier: Sequence[Subspaces]) -> None:
@@ -31,11 +31,12 @@ class RetentionLoop:
 
     def loss(self, subspaces: Subspaces) -> Tensor:
         """sum_j sum_l |R_j^T R_u|_F^2 / (r_j r_u)."""
+        new = {site: unit_columns(b) for site, b in subspaces.items()}
         total = torch.zeros(())
         for concept in self._earlier:
             for site, known in concept.items():
-                new = subspaces[site]
-                total = total + (known.mT @ unit_columns(new)).square().sum() / (known.shape[1] * new.shape[1])
+                shared = known.mT @ new[site]
+                total = total + shared.square().sum() / shared.numel()
         return total
 
 

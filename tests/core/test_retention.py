@@ -24,7 +24,7 @@ def test_folded_penalty_equals_the_loop_over_concepts(count: int, out: int):
     for b in earlier:
         r_j = normalize(b.double(), dim=0)
         expected += float((r_j.T @ r_u).square().sum() / (b.shape[1] * 3))
-    # The basis is kept in float32 and compressed by an SVD at every step.
+    # The basis is kept in float32 and compressed at every step beyond 12 columns.
     torch.testing.assert_close(float(subspace_penalty(basis, new)), expected, rtol=1e-4, atol=1e-6)
 
 
