@@ -73,7 +73,14 @@ def scene(graph: Graph, prompt: str, *regions: tuple[str, str, Box], **changes: 
 
 def sampler(graph: Graph, used: Node, **changes: Any) -> Node:
     """CCVD Sampler on what Aggregate Adapters gives."""
-    usual = {"mode": "attention", "region_steps": 1.0, "alpha": 0.1, "blend": 0.0, "bootstrap_steps": 1.0}
+    usual = {
+        "mode": "attention",
+        "region_steps": 1.0,
+        "alpha": 0.1,
+        "blend": 0.0,
+        "bootstrap_steps": 1.0,
+        "contrast_steps": 0.0,
+    }
     node = graph.sample(used.out(0), changes.pop("positive", used.out(1)), **{**usual, **changes})
     graph.nodes[node.id]["class_type"] = "CCVD_Sampler"
     return node
@@ -97,6 +104,7 @@ def test_a_full_frame_region_is_its_prompt_with_any_sampler(server: ComfyServer)
         alpha=0.1,
         blend=0.5,
         bootstrap_steps=0.2,
+        contrast_steps=0.0,
     )
     expected, *ours = latents(
         server,
@@ -133,7 +141,14 @@ def test_identical_regions_change_nothing_in_any_mode(server: ComfyServer) -> No
 def test_modes_differ_and_every_sampler_takes_them(server: ComfyServer) -> None:
     graph = Graph()
     used = scene(graph, PARK, ("left", REX, LEFT), ("kit", KIT, RIGHT))
-    paper = {"mode": "paper + bootstrap", "region_steps": 1.0, "alpha": 0.1, "blend": 0.0, "bootstrap_steps": 1.0}
+    paper = {
+        "mode": "paper + bootstrap",
+        "region_steps": 1.0,
+        "alpha": 0.1,
+        "blend": 0.0,
+        "bootstrap_steps": 1.0,
+        "contrast_steps": 0.0,
+    }
     patched = graph.add("CCVD_RegionSampling", model=used.out(0), **paper).out()
     plain = graph.aggregate(graph.library(LIBRARY), PARK)
     # Region Sampling before Aggregate Adapters: the settings stay with the model.
