@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,59 +17,13 @@ from .backbones.base import Backbone, ConceptPrompt
 from .concept import Concept, Kind, LowRank, check_name
 from .concept_prompt import row_gates
 from .concept_tokens import PlacedTokens, layer_contexts, place_tokens
-from .errors import CCVDError, LearningError
+from .errors import LearningError
+from .learning_step import LearningSettings, draw_step, new_adapters, rate_share, video_loss
 from .prompt import Prompt, mention_rows, parse_prompt
-from .retention import FORMS, RetentionForm, remember_all
+from .retention import remember_all
 
 FORWARDS_PER_STEP = 4.0
 """A training step in forward passes: forward, recomputation, and a backward pass of about two."""
-
-
-@dataclass(frozen=True)
-class LearningSettings:
-    """How a concept is learned. `retention` is lambda; 0 switches the retention loss off."""
-
-    steps: int = 800
-    rank: int = 16
-    lr: float = 1e-4
-    token_lr: float = 1e-3
-    batch: int = 1
-    retention: float = 1e-2
-    retention_form: RetentionForm = "subspace"
-    tokens: bool = True
-    """Learn concept tokens too; without them this is a plain LoRA."""
-    own_words_only: bool = True
-    """Key and value adapters act only on the concept's own text rows, while learning as in use."""
-    time_mean: float = 0.0
-    """Mean of the normal that is squashed to the training time t; above 0 trains more on noisy clips."""
-    time_shift: float = 3.0
-    """Flow shift s: t -> s t / (1 + (s - 1) t)."""
-    appearance_share: float = 0.1
-    """Motion only: share of the ordinary loss beside the loss on frame-to-frame differences."""
-    still_frames: int = 1
-    """Every picture is learned as a still clip of so many frames too (4k + 1); 1: as a single frame only."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        checks = {
-            "steps": (self.steps >= 1, "at least 1", self.steps),
-            "rank": (1 <= self.rank <= 512, "between 1 and 512", self.rank),
-            "lr": (0 < self.lr <= 1, "above 0 and at most 1", self.lr),
-            "token_lr": (0 < self.token_lr <= 1, "above 0 and at most 1", self.token_lr),
-            "batch": (self.batch >= 1, "at least 1", self.batch),
-            "retention": (0 <= self.retention < math.inf, "0 or more", self.retention),
-            "retention_form": (self.retention_form in FORMS, f"one of {', '.join(FORMS)}", self.retention_form),
-            "time_shift": (self.time_shift > 0, "above 0", self.time_shift),
-            "still_frames": (
-                self.still_frames >= 1 and self.still_frames % 4 == 1,
-                "1, 5, 9, 13, ... (4k + 1)",
-                self.still_frames,
-            ),
-            "appearance_share": (0 <= self.appearance_share <= 1, "between 0 and 1", self.appearance_share),
-        }
-        for name, (good, expected, got) in checks.items():
-            if not good:
-                raise CCVDError(f"Learning setting {name} must be {expected}; got {got}.")
 
 
 @dataclass(frozen=True)
@@ -100,23 +53,6 @@ class _Lesson:
     pieces: tuple[str, ...]
 
 
-def motion_loss(
-    prediction: Float[Tensor, "batch channels frames height width"],
-    target: Float[Tensor, "batch channels frames height width"],
-    appearance_share: float,
-) -> Float[Tensor, ""]:
-    """Appearance-debiased loss: frame-to-frame differences of prediction and target (after MotionDirector, JointTuner).
-
-    What all frames share, the look of the clip, cancels in the differences; `appearance_share` of the ordinary loss
-    keeps the first frame anchored. A single frame has no motion: CCVDError.
-    """
-    if prediction.shape[2] < 2:
-        raise CCVDError("A motion is learned from clips of at least 5 frames; got single pictures.")
-    error = target - prediction
-    changes = error.diff(dim=2).square().mean()
-    return (1 - appearance_share) * changes + appearance_share * error.square().mean()
-
-
 class ConceptLearner:
     """Learns one concept step by step; its whole state can be saved after any step and taken up again.
 
@@ -144,7 +80,10 @@ class ConceptLearner:
         if kind == "motion" and any(example.latents.shape[1] < 2 for example in examples):
             raise LearningError("A motion is learned from clips of at least 5 frames; got single pictures.")
         self._lessons = [self._prepare(example) for example in examples]
-        self._adapters = self._new_adapters()
+        self._adapters = {
+            site: (nn.Parameter(lora.a.to(self._device)), nn.Parameter(lora.b.to(self._device)))
+            for site, lora in new_adapters(backbone, kind, settings).items()
+        }
         words = self._word_rows()
         self._tokens = nn.Parameter(
             torch.zeros(backbone.layers, words, backbone.text_width, device=self._device),
@@ -183,18 +122,6 @@ class ConceptLearner:
     def _word_rows(self) -> int:
         lesson = self._lessons[0]
         return len(mention_rows(lesson.pieces, lesson.prompt.mentions[0]))
-
-    def _new_adapters(self) -> dict[str, tuple[nn.Parameter, nn.Parameter]]:
-        """A random, B zero (LoRA): the first step starts from the base model."""
-        generator = torch.Generator().manual_seed(self._settings.seed)
-        wanted, rank = set(self.backbone.site_ids(self._kind)), self._settings.rank
-        adapters = {}
-        for site in self.backbone.sites:
-            if site.id in wanted:
-                a = torch.randn(rank, site.in_features, generator=generator) / site.in_features**0.5
-                b = torch.zeros(site.out_features, rank)
-                adapters[site.id] = (nn.Parameter(a.to(self._device)), nn.Parameter(b.to(self._device)))
-        return adapters
 
     def use_backbone(self, backbone: Backbone) -> None:
         """Go on with the same model after it was loaded anew."""
@@ -244,21 +171,16 @@ class ConceptLearner:
     def step(self, attachment: Attachment) -> StepReport:
         """One optimizer step. `attachment` must be attached to the backbone."""
         settings = self._settings
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.done)
-        lessons = self._draw(generator)
+        drawn = draw_step([lesson.latents.shape for lesson in self._lessons], settings, self.done)
+        lessons = [self._lessons[row] for row in drawn.rows]
         clean = torch.stack([lesson.latents for lesson in lessons])
-        noise = torch.randn(clean.shape, generator=generator).to(clean)
-        t = torch.sigmoid(settings.time_mean + torch.randn(len(clean), generator=generator))
-        t = settings.time_shift * t / (1 + (settings.time_shift - 1) * t)
-        noisy, target = self.backbone.training_target(clean, noise, t.to(clean))
+        t = drawn.times.to(clean)
+        noisy, target = self.backbone.training_target(clean, drawn.noise.to(clean), t)
         attachment.set_adapters([self.live_adapters()])
         prompts = [self.prompt(lesson) for lesson in lessons]
         with attachment.activate(prompts, clean.device):
-            prediction = self.backbone.predict(noisy, t.to(clean), prompts).float()
-            if self._kind == "motion":
-                loss = motion_loss(prediction, target, settings.appearance_share)
-            else:
-                loss = F.mse_loss(prediction, target)
+            prediction = self.backbone.predict(noisy, t, prompts).float()
+            loss = video_loss(prediction, target, self._kind, settings)
             apart = self._retention.loss({site: b for site, (_, b) in self._adapters.items()}).to(loss)
             total = loss + settings.retention * apart
             # Inside `activate`: recomputed blocks read the attachment's state again.
@@ -277,20 +199,11 @@ class ConceptLearner:
                 f"The loss became {became} at step {self.done + 1}. The concept up to step {self.done} is kept. "
                 "Lower the learning rate (a third of it is a good next try), or look for damaged pictures."
             )
-        warm = min(1.0, (self.done + 1) / max(1, min(20, self._settings.steps // 10)))
-        decay = max(0.05, min(1.0, 3 * (1 - self.done / self._settings.steps)))
+        share = rate_share(self.done, self._settings.steps)
         for group, lr in zip(self._optimizer.param_groups, (self._settings.lr, self._settings.token_lr), strict=False):
-            group["lr"] = lr * warm * decay
+            group["lr"] = lr * share
         self._optimizer.step()
         self._optimizer.zero_grad()
-
-    def _draw(self, generator: torch.Generator) -> list[_Lesson]:
-        """A batch of one shape: pictures and clips of different sizes never share a step."""
-        first = int(torch.randint(len(self._lessons), (), generator=generator))
-        shape = self._lessons[first].latents.shape
-        alike = [lesson for lesson in self._lessons if lesson.latents.shape == shape]
-        others = torch.randint(len(alike), (self._settings.batch - 1,), generator=generator)
-        return [self._lessons[first], *(alike[int(index)] for index in others)]
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on, as plain tensors (safetensors can hold it)."""

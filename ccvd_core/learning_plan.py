@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .backbones.base import Backbone
 from .concept import Kind
 from .errors import LearningError
-from .learning import LearningSettings
+from .learning_step import LearningSettings
 
 GIB = 1024**3
 DEMO_FRAMES = 9

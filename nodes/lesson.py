@@ -20,8 +20,9 @@ from ..ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ..ccvd_core.concept import Concept, Kind, check_name
 from ..ccvd_core.concept_prompt import check_base
 from ..ccvd_core.errors import CCVDError, LibraryError, MediaError
-from ..ccvd_core.learning import ConceptLearner, Example, LearningSettings
+from ..ccvd_core.learning import ConceptLearner, Example
 from ..ccvd_core.learning_plan import GIB, LearningNeed, check_fits, learning_need, preset
+from ..ccvd_core.learning_step import LearningSettings
 from ..ccvd_core.media import check_media, picture_bytes, prepare_clip, prepare_pictures, still_clip, training_size
 from ..ccvd_core.sampling import sample
 from .pictures import loss_picture

@@ -20,8 +20,8 @@ from ccvd_core.aggregation import PAPER_SETTINGS, AggregationSettings
 from ccvd_core.backbones.base import ConceptPrompt
 from ccvd_core.concept import Concept, Kind, LowRank
 from ccvd_core.concept_prompt import aggregate
-from ccvd_core.learning import LearningSettings
 from ccvd_core.learning_plan import preset
+from ccvd_core.learning_step import LearningSettings
 
 When = Literal["every", "ends", "once"]
 """Each task is measured after every later task; right after learning and after the last task; right after learning."""

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, ConceptPrompt
 from ccvd_core.concept import Kind, LowRank
-from ccvd_core.learning import Example, LearningSettings, motion_loss
+from ccvd_core.learning import Example
+from ccvd_core.learning_step import LearningSettings, draw_step, new_adapters, rate_share, video_loss
 
 Adapters = Mapping[str, LowRank]
 """One LoRA by Linear id."""
@@ -55,16 +56,9 @@ class TaskData:
 
     def batch(self, backbone: Backbone, settings: LearningSettings, step: int) -> Batch:
         """The batch of a step: the rows, noise and times that ConceptLearner draws."""
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        first = int(torch.randint(len(self.latents), (), generator=generator))
-        alike = [i for i, latents in enumerate(self.latents) if latents.shape == self.latents[first].shape]
-        others = torch.randint(len(alike), (settings.batch - 1,), generator=generator)
-        rows = [first, *(alike[int(index)] for index in others)]
-        clean = torch.stack([self.latents[row] for row in rows])
-        noise = torch.randn(clean.shape, generator=generator)
-        t = torch.sigmoid(settings.time_mean + torch.randn(len(rows), generator=generator))
-        t = settings.time_shift * t / (1 + (settings.time_shift - 1) * t)
-        noisy, target = backbone.training_target(clean, noise, t)
+        drawn = draw_step([latents.shape for latents in self.latents], settings, step)
+        rows, t = drawn.rows, drawn.times
+        noisy, target = backbone.training_target(torch.stack([self.latents[row] for row in rows]), drawn.noise, t)
         return Batch(
             noisy, t, target, tuple(self.captions[r] for r in rows), tuple(self.class_captions[r] for r in rows)
         )
@@ -123,9 +117,9 @@ class Rival(ABC):
     def acting(self, live: Adapters) -> Sequence[Adapters]:
         """What acts while `live` is trained."""
 
-    @abstractmethod
     def extra(self, batch: Batch, live: Adapters) -> Float[Tensor, ""]:
-        """What joins the loss."""
+        """What joins the loss; nothing, unless the method says so."""
+        return torch.zeros(())
 
     @abstractmethod
     def finish(self, live: Adapters, data: TaskData, settings: LearningSettings) -> None:
@@ -150,22 +144,17 @@ class OneLora(Rival):
         # Text adapters stay on while a motion is learned, and the other way round: it is one LoRA.
         return [{**self.weights, **live}]
 
+    def finish(self, live: Adapters, data: TaskData, settings: LearningSettings) -> None:
+        self.weights.update(frozen(live))
+
+    def distilled(self, batch: Batch, captions: Sequence[str], live: Adapters) -> Float[Tensor, ""]:
+        """|eps_{u-1}(x_t, c) - eps_u(x_t, c)|^2: how far the LoRA has moved from where the last task left it."""
+        with torch.no_grad():
+            before = self.model.predict(batch.noisy, batch.t, captions, [self.weights])
+        return F.mse_loss(self.model.predict(batch.noisy, batch.t, captions, self.acting(live)), before)
+
     def adapters(self, method: str) -> Sequence[Adapters]:
         return [self.weights]
-
-
-def fresh_lora(backbone: Backbone, kind: Kind, settings: LearningSettings) -> Adapters:
-    """A random, B zero, on the Linears of this kind; the random numbers are ConceptLearner's."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    wanted, rank = set(backbone.site_ids(kind)), settings.rank
-    return {
-        site.id: LowRank(
-            torch.randn(rank, site.in_features, generator=generator) / site.in_features**0.5,
-            torch.zeros(site.out_features, rank),
-        )
-        for site in backbone.sites
-        if site.id in wanted
-    }
 
 
 def trainable(adapters: Adapters) -> dict[str, LowRank]:
@@ -188,17 +177,10 @@ def parameters(adapters: Adapters) -> list[Tensor]:
     return [part for lora in adapters.values() for part in (lora.a, lora.b)]
 
 
-def video_loss(prediction: Tensor, target: Tensor, kind: Kind, settings: LearningSettings) -> Float[Tensor, ""]:
-    """The loss of ConceptLearner on what the model predicts."""
-    if kind == "motion":
-        return motion_loss(prediction, target, settings.appearance_share)
-    return F.mse_loss(prediction, target)
-
-
 def learn_task(rival: Rival, data: TaskData, settings: LearningSettings) -> list[float]:
     """Let a rival learn one task; the loss of every step."""
     backbone = rival.model.backbone
-    live = trainable(rival.start(fresh_lora(backbone, data.kind, settings)))
+    live = trainable(rival.start(new_adapters(backbone, data.kind, settings)))
     weights = parameters(live)
     optimizer = torch.optim.AdamW(weights, settings.lr, betas=(0.9, 0.99), weight_decay=1e-2)
     losses = []
@@ -208,10 +190,8 @@ def learn_task(rival: Rival, data: TaskData, settings: LearningSettings) -> list
         loss = video_loss(prediction, batch.target, data.kind, settings)
         (loss + rival.extra(batch, live)).backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
-        warm = min(1.0, (step + 1) / max(1, min(20, settings.steps // 10)))
-        decay = max(0.05, min(1.0, 3 * (1 - step / settings.steps)))
         for group in optimizer.param_groups:
-            group["lr"] = settings.lr * warm * decay
+            group["lr"] = settings.lr * rate_share(step, settings.steps)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())

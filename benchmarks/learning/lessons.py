@@ -13,8 +13,9 @@ from world import BACKGROUNDS, HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS, Scene, rando
 
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.concept import Concept, Kind
-from ccvd_core.learning import ConceptLearner, Example, LearningSettings
+from ccvd_core.learning import ConceptLearner, Example
 from ccvd_core.learning_plan import preset
+from ccvd_core.learning_step import LearningSettings
 
 EXAMPLES = 5
 TABLE_SEED, TUNING_SEED = 71_000, 17_000

@@ -10,7 +10,8 @@ import torch
 
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, ConceptPrompt
-from ccvd_core.learning import ConceptLearner, Example, LearningSettings
+from ccvd_core.learning import ConceptLearner, Example
+from ccvd_core.learning_step import LearningSettings
 from tests.backbones.scenes import adapters as adapters_of
 
 CPU = torch.device("cpu")

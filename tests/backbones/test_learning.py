@@ -14,8 +14,9 @@ from ccvd_core.backbones.base import Backbone
 from ccvd_core.concept import BaseFingerprint, Concept
 from ccvd_core.concept_prompt import aggregate
 from ccvd_core.errors import CCVDError, LearningError, UnknownConceptError, WrongBaseError
-from ccvd_core.learning import ConceptLearner, Example, LearningSettings, motion_loss
+from ccvd_core.learning import ConceptLearner, Example
 from ccvd_core.learning_plan import check_fits, learning_need, preset
+from ccvd_core.learning_step import LearningSettings, motion_loss
 
 SETTINGS = LearningSettings(steps=30, rank=2, lr=1e-2, token_lr=1e-2, batch=2)
 

@@ -29,8 +29,9 @@ from training import Adapters, Batch, Model, TaskData, learn_task, task_data, tr
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.backbones.base import ConceptPrompt, flow_matching_pair
 from ccvd_core.concept import LowRank
-from ccvd_core.learning import ConceptLearner, LearningSettings
+from ccvd_core.learning import ConceptLearner
 from ccvd_core.learning_plan import preset
+from ccvd_core.learning_step import LearningSettings
 
 SITE = "blocks.0.cross_attn.k"
 

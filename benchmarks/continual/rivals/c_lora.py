@@ -18,7 +18,7 @@ from torch import Tensor
 from training import Adapters, Batch, Model, Rival, TaskData, frozen
 
 from ccvd_core.concept import LowRank
-from ccvd_core.learning import LearningSettings
+from ccvd_core.learning_step import LearningSettings
 
 SEARCH = (1e0, 1e2, 1e4)
 """lambda. Large, because the penalty is of fourth order in small weights."""

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from training import Adapters, Batch, Model, OneLora, TaskData, frozen, parameters, trainable, video_loss
+from training import Adapters, Batch, Model, OneLora, TaskData, parameters, trainable
 
-from ccvd_core.learning import LearningSettings
+from ccvd_core.learning_step import LearningSettings, video_loss
 
 SEARCH = (1e3, 1e5, 1e7)
 """lambda. Large, because F holds squares of small gradients."""
@@ -38,7 +38,7 @@ class EWC(OneLora):
         return self.strength * consolidation(now, then, [part for site in known for part in self.fisher[site]])
 
     def finish(self, live: Adapters, data: TaskData, settings: LearningSettings) -> None:
-        self.weights.update(frozen(live))
+        super().finish(live, data, settings)
         single = replace(settings, batch=1)
         for draw in range(DRAWS):
             batch = data.batch(self.model.backbone, single, settings.steps + draw)

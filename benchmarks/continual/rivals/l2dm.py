@@ -17,11 +17,10 @@ a prompt holds several concepts.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from training import Adapters, Batch, Model, OneLora, TaskData, frozen
+from training import Adapters, Batch, Model, OneLora, TaskData
 
-from ccvd_core.learning import LearningSettings
+from ccvd_core.learning_step import LearningSettings
 
 SEARCH = (0.3, 1.0, 3.0)
 """lambda."""
@@ -40,10 +39,7 @@ class L2DM(OneLora):
     def extra(self, batch: Batch, live: Adapters) -> Tensor:
         part = batch.half()
         captions = [self.remembered(own) for own in part.class_captions]
-        with torch.no_grad():
-            before = self.model.predict(part.noisy, part.t, captions, [self.weights])
-        now = self.model.predict(part.noisy, part.t, captions, self.acting(live))
-        return self.strength * F.mse_loss(now, before)
+        return self.strength * self.distilled(part, captions, live)
 
     def remembered(self, class_caption: str) -> str:
         """A caption from the memory; before the second task only the class words are in it."""
@@ -53,7 +49,7 @@ class L2DM(OneLora):
         return captions[self._draw(len(captions))]
 
     def finish(self, live: Adapters, data: TaskData, settings: LearningSettings) -> None:
-        self.weights.update(frozen(live))
+        super().finish(live, data, settings)
         self.memory.append(data.captions)
 
     def _draw(self, count: int) -> int:

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
-from torch import Tensor, nn
-from training import Adapters, Batch, Model, Rival, TaskData, frozen
+from torch import nn
+from training import Adapters, Model, Rival, TaskData, frozen
 
 from ccvd_core.concept import LowRank
-from ccvd_core.learning import LearningSettings
+from ccvd_core.learning_step import LearningSettings
 
 SEARCH = (0.0, 0.5, 1.0)
 """e; each of the three rows may take its own."""
@@ -45,9 +45,6 @@ class LoraM(Rival):
 
     def acting(self, live: Adapters) -> Sequence[Adapters]:
         return [live]
-
-    def extra(self, batch: Batch, live: Adapters) -> Tensor:
-        return torch.zeros(())
 
     def finish(self, live: Adapters, data: TaskData, settings: LearningSettings) -> None:
         self.learned.append(frozen(live))

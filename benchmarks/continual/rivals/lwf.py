@@ -8,12 +8,8 @@ runs on half of every batch and makes a step about 1.7 times as long.
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
-from training import Adapters, Batch, OneLora, TaskData, frozen
-
-from ccvd_core.learning import LearningSettings
+from training import Adapters, Batch, OneLora
 
 SEARCH = (0.3, 1.0, 3.0)
 """lambda."""
@@ -25,10 +21,4 @@ class LwF(OneLora):
 
     def extra(self, batch: Batch, live: Adapters) -> Tensor:
         part = batch.half()
-        with torch.no_grad():
-            before = self.model.predict(part.noisy, part.t, part.class_captions, [self.weights])
-        now = self.model.predict(part.noisy, part.t, part.class_captions, self.acting(live))
-        return self.strength * F.mse_loss(now, before)
-
-    def finish(self, live: Adapters, data: TaskData, settings: LearningSettings) -> None:
-        self.weights.update(frozen(live))
+        return self.strength * self.distilled(part, part.class_captions, live)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from training import Adapters, Batch, OneLora, TaskData, frozen
-
-from ccvd_core.learning import LearningSettings
+from training import OneLora
 
 SEARCH = ()
 """It has no setting of its own."""
@@ -14,9 +10,3 @@ SEARCH = ()
 
 class Sequential(OneLora):
     """theta_u = argmin L_u, started from theta_{u-1}."""
-
-    def extra(self, batch: Batch, live: Adapters) -> Tensor:
-        return torch.zeros(())
-
-    def finish(self, live: Adapters, data: TaskData, settings: LearningSettings) -> None:
-        self.weights.update(frozen(live))
