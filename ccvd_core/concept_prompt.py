@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from .aggregation import (
     relevance,
     relevance_against_class,
 )
-from .backbones.base import Backbone, ConceptPrompt
+from .backbones.base import Backbone, ConceptPrompt, EncodedText
 from .concept import BaseFingerprint, Concept
 from .concept_tokens import PlacedTokens, layer_contexts, place_tokens
 from .errors import WrongBaseError
@@ -71,13 +71,19 @@ def aggregate(
 
     Raises UnknownConceptError for an unknown name and WrongBaseError for a concept of another base model.
     """
-    strengths = strengths or {}
+    encoded, placed = read_prompt(backbone, text, concepts, strengths or {})
+    return weigh(backbone.layers, encoded.context, placed, concepts, settings, strengths, own_rows_only)
+
+
+def read_prompt(
+    backbone: Backbone, text: str, concepts: Sequence[Concept], strengths: Mapping[str, float]
+) -> tuple[EncodedText, tuple[PlacedTokens, ...]]:
+    """A prompt encoded, its context in fp32 on the CPU, and the tokens of the concepts that it names."""
     check_base(concepts, backbone.fingerprint)
     prompt = parse_prompt(text, {concept.name: concept.class_words for concept in concepts})
     encoded = backbone.encode(prompt.text)
     tokens = {concept.name: concept.tokens * strengths.get(concept.name, 1.0) for concept in concepts}
-    placed = place_tokens(prompt, encoded.pieces, tokens)
-    return weigh(backbone.layers, encoded.context.float().cpu(), placed, concepts, settings, strengths, own_rows_only)
+    return replace(encoded, context=encoded.context.float().cpu()), place_tokens(prompt, encoded.pieces, tokens)
 
 
 def weigh(

@@ -9,8 +9,7 @@ from typing import Literal, get_args
 from .aggregation import AggregationSettings
 from .backbones.base import Backbone, RegionalPrompt
 from .concept import Concept
-from .concept_prompt import Aggregated, aggregate, check_base, weigh
-from .concept_tokens import place_tokens
+from .concept_prompt import Aggregated, aggregate, read_prompt, weigh
 from .prompt import named_concepts, parse_prompt
 from .regions import RegionError, RegionSet
 from .scene_text import join_scene, keep_rows, row_owners
@@ -93,22 +92,15 @@ def read_together(
     own_rows_only: bool,
 ) -> list[Aggregated]:
     """The scene read as one sentence. Concepts that `text` names, a style for example, act inside the regions too."""
-    check_base(concepts, backbone.fingerprint)
     words = {concept.name: concept.class_words for concept in concepts}
     scene = join_scene(text, [region.prompt for region in regions.regions])
-    prompt = parse_prompt(scene.text, words)
-    encoded = backbone.encode(prompt.text)
-    context = encoded.context.float().cpu()
+    encoded, placed = read_prompt(backbone, scene.text, concepts, strengths)
+    context = encoded.context
     owners = row_owners(encoded.pieces, [parse_prompt(part, words).text for part in scene.parts], scene.owners)
     # The row after the last piece ends the sentence for everybody.
     owners += [0] * min(1, len(context) - len(owners))
     stronger = {number: region.strength for number, region in enumerate(regions.regions, 1)}
-    placed = [
-        replace(tokens, values=tokens.values * stronger.get(owners[tokens.rows[0]], 1.0))
-        for tokens in place_tokens(
-            prompt, encoded.pieces, {c.name: c.tokens * strengths.get(c.name, 1.0) for c in concepts}
-        )
-    ]
+    placed = [replace(tokens, values=tokens.values * stronger.get(owners[tokens.rows[0]], 1.0)) for tokens in placed]
     parts = []
     for number in range(len(regions.regions) + 1):
         kept = [row for row, owner in enumerate(owners) if owner in (0, number)]

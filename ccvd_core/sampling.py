@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .backbones.attachment import Attachment
-from .backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt
+from .backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt, has_regions
 from .noise_merge import RegionSettings, bootstrap_input, merge_noise, merge_strengths, noised_colour
 from .region_masks import latent_masks
 
@@ -47,7 +47,7 @@ def sample(
     settings = regions or RegionSettings()
     if regions is not None:
         prompts = blended(prompts, regions.blend)
-    regional = any(isinstance(prompt, RegionalPrompt) and len(prompt.prompts) > 1 for prompt in prompts)
+    regional = any(map(has_regions, prompts))
     plain = [*prompts, *([negative] * len(prompts))] if guided else list(prompts)
     contrasted = [*prompts, *(empty_scene(prompt, negative) for prompt in prompts)] if guided else plain
     grid = backbone.grid(noise.shape[1:])
@@ -70,7 +70,7 @@ def sample(
 
 def empty_scene(prompt: AnyPrompt, negative: ConceptPrompt) -> ConceptPrompt:
     """The negative prompt of the first steps: a scene without its regions; `negative` where there are none."""
-    return prompt.prompts[0] if isinstance(prompt, RegionalPrompt) and len(prompt.prompts) > 1 else negative
+    return prompt.prompts[0] if has_regions(prompt) else negative
 
 
 def blended(prompts: Sequence[AnyPrompt], blend: float) -> list[AnyPrompt]:

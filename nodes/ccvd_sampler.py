@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from typing import Any
 
 import comfy.samplers
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
-from ..ccvd_core.backbones.base import RegionalPrompt
+from ..ccvd_core.backbones.base import has_regions
 from ..ccvd_core.noise_merge import RegionSettings
 from .patching import KEY, with_region_settings
 from .region_sampling import region_setting_inputs
@@ -92,16 +91,14 @@ class CCVDSampler(io.ComfyNode):
         sampler_name: str,
         scheduler: str,
         denoise: float,
-        mode: Any,
-        region_steps: float,
-        alpha: float,
-        blend: float,
-        bootstrap_steps: float,
-        contrast_steps: float,
+        **region_settings: Any,
     ) -> io.NodeOutput:
-        settings = RegionSettings(mode, region_steps, alpha, blend, bootstrap_steps, contrast_steps)
-        if mode != "attention" and not has_regions(positive):
-            cls.hint(f"No regions in the positive conditioning: {mode!r} changes nothing. Connect Region Mask.")
+        settings = RegionSettings(**region_settings)
+        regional = any(has_regions(extra[KEY].prompt) for _, extra in positive if KEY in extra)
+        if settings.mode != "attention" and not regional:
+            cls.hint(
+                f"No regions in the positive conditioning: {settings.mode!r} changes nothing. Connect Region Mask."
+            )
         model = with_region_settings(model, settings)
         # ComfyUI's nodes.py, by name: to tools that read this file `nodes` is our own package.
         stock: Any = importlib.import_module("nodes")
@@ -117,9 +114,3 @@ class CCVDSampler(io.ComfyNode):
         from server import PromptServer
 
         PromptServer.instance.send_progress_text(text, cls.hidden.unique_id)
-
-
-def has_regions(conditioning: Sequence[Any]) -> bool:
-    """Whether some prompt of a conditioning has regions."""
-    states = [extra[KEY] for _, extra in conditioning if KEY in extra]
-    return any(isinstance(state.prompt, RegionalPrompt) and len(state.prompt.prompts) > 1 for state in states)

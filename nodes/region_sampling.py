@@ -94,12 +94,6 @@ class RegionSampling(io.ComfyNode):
     def execute(
         cls,
         model: ModelPatcher,
-        mode: Any,
-        region_steps: float,
-        alpha: float,
-        blend: float,
-        bootstrap_steps: float,
-        contrast_steps: float,
+        **region_settings: Any,
     ) -> io.NodeOutput:
-        settings = RegionSettings(mode, region_steps, alpha, blend, bootstrap_steps, contrast_steps)
-        return io.NodeOutput(with_region_settings(model, settings))
+        return io.NodeOutput(with_region_settings(model, RegionSettings(**region_settings)))

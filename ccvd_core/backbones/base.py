@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -102,6 +102,11 @@ class RegionalPrompt:
 
 
 AnyPrompt = ConceptPrompt | RegionalPrompt
+
+
+def has_regions(prompt: AnyPrompt) -> TypeGuard[RegionalPrompt]:
+    """Whether a prompt is a scene with at least one region."""
+    return isinstance(prompt, RegionalPrompt) and len(prompt.prompts) > 1
 
 
 @dataclass(frozen=True)
