@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,8 @@ class DemoBase:
         self, captions: Sequence[str], seeds: Sequence[int], steps: int = 20, cfg: float = 3.0, shift: float = 3.0
     ) -> Tensor:
         """Clips [n, frames, height, width, 3] in 0..1 of plain captions; a seed decides a clip's noise."""
-        backbone = self.backbone()
+        backbone, noise = self.backbone(), starting_noise(seeds)
         *prompts, negative = (aggregate(backbone, text, ()).prompt for text in (*captions, ""))
-        noise = torch.stack(
-            [torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        )
         attachment = Attachment(backbone, [])
         return self.to_clips(sample(backbone, attachment, prompts, negative, noise, steps, cfg, shift))
 
@@ -81,6 +78,11 @@ class DemoBase:
     def _statistics(self) -> tuple[Tensor, Tensor]:
         config: Any = self.vae.config
         return torch.tensor(config.latents_mean), torch.tensor(config.latents_std)
+
+
+def starting_noise(seeds: Iterable[int]) -> Tensor:
+    """Noise of latents [n, *LATENT_SHAPE] that sampling starts from; each seed decides one clip's."""
+    return torch.stack([torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def load_base(weights: Path = WEIGHTS) -> DemoBase:

@@ -8,7 +8,6 @@ Attention is counted as the flash kernel's, which keeps its inputs, its output a
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -18,7 +17,7 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from environment import ensure_environment
+from native import use_comfyui
 from timing import Row
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -158,12 +157,7 @@ def count_deep(
 @contextmanager
 def native_training() -> Iterator[None]:
     """ComfyUI's Wan as Learn Concept trains it on a GPU: rotary embedding with a gradient, torch's attention."""
-    comfyui = str(ensure_environment().comfyui)
-    if comfyui not in sys.path:
-        sys.path.append(comfyui)  # last: our own `nodes` must stay ours
-    import comfy.cli_args
-
-    comfy.cli_args.args.cpu = True
+    use_comfyui()
     import comfy.ldm.wan.model as wan
     import comfy.model_management as memory
     from comfy.ldm.modules.attention import attention_pytorch

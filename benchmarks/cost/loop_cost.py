@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,7 +21,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from base import LATENT_SHAPE, WEIGHTS, DemoBase
-from environment import ensure_environment
+from native import use_comfyui
 from peft import LoraConfig
 from timing import Row, median_ratio
 from torch import Tensor, nn
@@ -93,12 +92,7 @@ def peft_loop(base: DemoBase) -> Loop:
 
 def native_model() -> Any:
     """The demo base as ComfyUI's own objects, loaded for training."""
-    comfyui = str(ensure_environment().comfyui)
-    if comfyui not in sys.path:
-        sys.path.append(comfyui)  # last: our own `nodes` must stay ours
-    import comfy.cli_args
-
-    comfy.cli_args.args.cpu = True
+    use_comfyui()
     import comfy.model_management
     import comfy.sd
 

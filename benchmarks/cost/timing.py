@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from statistics import median
 
 Row = tuple[str, str, float]
@@ -25,6 +26,12 @@ def take_turns(calls: Mapping[str, Callable[[], float]], turns: int) -> dict[str
             if turn:
                 found[name].append(seconds)
     return found
+
+
+def least_seconds(calls: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
+    """The best time of each call."""
+    timed = {name: partial(seconds_of, call) for name, call in calls.items()}
+    return {name: min(seconds) for name, seconds in take_turns(timed, turns).items()}
 
 
 def median_ratio(mine: list[float], theirs: list[float]) -> float:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -38,14 +41,20 @@ class WanSize:
         model = self._transformer(layers or self.layers)
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
-        tables = [block.scale_shift_table for block in model.blocks]
-        for block in model.blocks:  # by these a base is recognised, which takes numbers for a moment
-            block.scale_shift_table = nn.Parameter(torch.ones(1, 6, self.hidden, dtype=dtype))
-        backbone = DiffusersWanBackbone(model, no_text)
-        for block, table in zip(model.blocks, tables, strict=True):
-            block.scale_shift_table = table
+        with self._recognisable(model, "scale_shift_table", dtype):
+            backbone = DiffusersWanBackbone(model, no_text)
         model.requires_grad_(False).eval()
         return backbone
+
+    @contextmanager
+    def _recognisable(self, model: Any, table: str, dtype: torch.dtype) -> Iterator[None]:
+        """Numbers in the table of every block by which a base is recognised, for a moment."""
+        kept = [getattr(block, table) for block in model.blocks]
+        for block in model.blocks:
+            setattr(block, table, nn.Parameter(torch.ones(1, 6, self.hidden, dtype=dtype)))
+        yield
+        for block, shapes in zip(model.blocks, kept, strict=True):
+            setattr(block, table, shapes)
 
     def _transformer(self, layers: int) -> WanTransformer3DModel:
         with torch.device("meta"):
@@ -76,12 +85,8 @@ class WanSize:
             device="meta",
             dtype=dtype,
         )
-        tables = [block.modulation for block in model.blocks]
-        for block in model.blocks:
-            block.modulation = nn.Parameter(torch.ones(1, 6, self.hidden, dtype=dtype))
-        backbone = ComfyWanBackbone(model, no_text, dtype)
-        for block, table in zip(model.blocks, tables, strict=True):
-            block.modulation = table
+        with self._recognisable(model, "modulation", dtype):
+            backbone = ComfyWanBackbone(model, no_text, dtype)
         model.requires_grad_(False).eval()
         return backbone
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from base import LATENT_SHAPE, DemoBase
+from base import DemoBase, starting_noise
 from lessons import LessonPlan
 from scorer import Scorer
 from torch import Tensor
@@ -33,10 +33,7 @@ def draw_prompts(
 
     `adapters` are those of the prompts' concepts, in their order.
     """
-    backbone = base.backbone()
-    noise = torch.stack(
-        [torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(prompts))]
-    )
+    backbone, noise = base.backbone(), starting_noise(range(seed, seed + len(prompts)))
     parts = []
     with Attachment(backbone, adapters) as attachment, torch.autocast("cpu", torch.bfloat16):
         for start in range(0, len(prompts), BATCH):

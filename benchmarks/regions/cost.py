@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -13,14 +13,15 @@ from diffusers import WanTransformer3DModel
 from layouts import Case
 from lessons import LessonPlan
 from methods import METHODS, Studio
+from timing import least_seconds
 from torch import nn
+from wan_shapes import random_concept
 from world import SIZE
 
 from ccvd_core.aggregation import AggregationSettings
 from ccvd_core.backbones.attachment import Attachment
-from ccvd_core.backbones.base import Backbone, EncodedText
+from ccvd_core.backbones.base import EncodedText
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
-from ccvd_core.concept import Concept, LowRank
 from ccvd_core.concept_prompt import aggregate
 from ccvd_core.library import ConceptLibrary
 from ccvd_core.region_layout import Keyframe, Region
@@ -30,42 +31,12 @@ MOST_REGIONS, LIBRARIES, REPEATS, RANK = 8, (1, 8, 35), 5, 16
 TIMED = ("attention", "paper", "paper_bootstrap", "stock_masked")
 
 
-def random_concept(backbone: Backbone, name: str, seed: int) -> Concept:
-    """A concept of full size that nobody learned: its cost is that of a real one."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def noise(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator) * 0.01
-
-    wanted = set(backbone.site_ids("subject"))
-    adapters = {
-        site.id: LowRank(noise(RANK, site.in_features), noise(site.out_features, RANK))
-        for site in backbone.sites
-        if site.id in wanted
-    }
-    tokens = noise(backbone.layers, 1, backbone.text_width)
-    keys = noise(backbone.layers, backbone.text_width)
-    return Concept(name, "subject", "dog", adapters, tokens, keys, -keys, backbone.fingerprint)
-
-
-def least_seconds(calls: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
-    """The best time of each call; they take turns, so that a busy moment meets all of them."""
-    best = dict.fromkeys(calls, float("inf"))
-    for turn in range(repeats + 1):
-        for name, call in calls.items():
-            began = time.perf_counter()
-            call()
-            if turn:  # the first turn warms up
-                best[name] = min(best[name], time.perf_counter() - began)
-    return best
-
-
 @torch.no_grad()
 def step_cost(base: DemoBase) -> Iterator[tuple[str, int, float]]:
     """Seconds of a sampled clip with 0..8 regions, each with its own concept, as a ratio to the prompt alone."""
     backbone = base.backbone()
     names = [f"c{index}" for index in range(MOST_REGIONS)]
-    concepts = tuple(random_concept(backbone, name, index) for index, name in enumerate(names))
+    concepts = tuple(random_concept(backbone, name, index, RANK) for index, name in enumerate(names))
     studio = Studio(base, backbone, concepts)
     noise = torch.randn(1, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
     with Attachment(backbone, [concept.adapters for concept in concepts]) as attachment:
@@ -115,7 +86,7 @@ def library_cost() -> Iterator[tuple[str, int, str, float]]:
     files of all 30 blocks: from the prompt's text to adapters that are ready to attach.
     """
     backbone = wide_backbone(2)
-    concepts = [random_concept(backbone, f"c{index}", index) for index in range(max(LIBRARIES))]
+    concepts = [random_concept(backbone, f"c{index}", index, RANK) for index in range(max(LIBRARIES))]
     latents, t = torch.randn(1, 16, 3, 32, 32), torch.tensor([0.5])
     for participants in ("named", "all"):
         settings = AggregationSettings(participants=participants)
@@ -131,7 +102,7 @@ def library_cost() -> Iterator[tuple[str, int, str, float]]:
                     backbone.predict(latents, t, [prompt])  # type: ignore[list-item]
 
             calls[str(count)] = call
-        seconds = least_seconds(calls)
+        seconds = least_seconds(calls, REPEATS)
         for count in LIBRARIES:
             yield f"library_{participants}", count, "library_ratio", seconds[str(count)] / seconds["1"]
     yield from setup_cost()
@@ -143,7 +114,7 @@ def setup_cost() -> Iterator[tuple[str, int, str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         library = ConceptLibrary(Path(folder))
         for index in range(max(LIBRARIES)):
-            library.add(random_concept(shapes, f"c{index}", index))
+            library.add(random_concept(shapes, f"c{index}", index, RANK))
             if index + 1 in LIBRARIES:
                 began = time.perf_counter()
                 outlines = [library.outline(name) for name in library.names()]

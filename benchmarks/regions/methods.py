@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-from base import LATENT_SHAPE, DemoBase
+from base import DemoBase, starting_noise
 from layouts import Case
 from torch import Tensor
 
@@ -111,9 +111,7 @@ METHODS: dict[str, Drawer] = {
 
 def draw(studio: Studio, method: str, cases: Sequence[Case], seed: int) -> Tensor:
     """Clips [n, frames, height, width, 3]; clip i starts from the same noise in every method."""
-    noise = torch.stack(
-        [torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(cases))]
-    )
+    noise = starting_noise(range(seed, seed + len(cases)))
     parts = []
     adapters = [concept.adapters for concept in studio.concepts]
     with Attachment(studio.backbone, adapters) as attachment, torch.autocast("cpu", torch.bfloat16):

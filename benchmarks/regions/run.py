@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(path) for path in (ROOT, ROOT / "demo", ROOT / "benchmarks" / "learning", Path(__file__).parent)]
+FOLDERS = ("", "demo", "benchmarks/regions", "benchmarks/learning", "benchmarks/cost")
+sys.path[:0] = [str(ROOT / folder) for folder in FOLDERS]
 
 from base import load_base  # noqa: E402
 from cost import library_cost, step_cost  # noqa: E402
