@@ -41,12 +41,13 @@ class DemoBase:
 
     @torch.no_grad()
     def encode_text(self, text: str) -> EncodedText:
-        """Context rows and pieces of one prompt."""
+        """Context rows and pieces of one prompt, in fp32 inside autocast too."""
         import sentencepiece
 
         processor = sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer)
         pieces = tuple(processor.encode(text, out_type=str))
-        return EncodedText(encode(self.encoder, tokenize(self.tokenizer, [text]))[0], pieces)
+        with torch.autocast("cpu", enabled=False):
+            return EncodedText(encode(self.encoder, tokenize(self.tokenizer, [text]))[0], pieces)
 
     def backbone(self) -> DiffusersWanBackbone:
         return DiffusersWanBackbone(self.transformer, self.encode_text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from lessons import LessonPlan, learn_from
 from rivals import c_lora, ewc, l2dm, lora_m, lwf, sequential
 from tasks import class_caption, identified_caption
 from torch import Tensor
-from training import Model, Rival, encoded_examples, learn_task, task_data
+from training import Model, Rival, encoded_examples, learn_task, mixed_precision, task_data
 
 from ccvd_core.aggregation import PAPER_SETTINGS, AggregationSettings
 from ccvd_core.backbones.base import ConceptPrompt
@@ -36,6 +37,23 @@ class Request:
     negative: ConceptPrompt
     routing: float | None = None
     """Mean over captions and layers of the right concept's share of all weight."""
+
+    def digest(self) -> str:
+        """Equal for requests that draw the same clips from the same noise."""
+        tensors: list[Tensor] = []
+        for adapters in self.adapters:
+            for site in sorted(adapters):
+                lora = adapters[site]
+                tensors += [torch.tensor(list(site.encode())), lora.a, lora.b, torch.tensor(lora.scale)]
+        for prompt in (*self.prompts, self.negative):
+            tensors += [prompt.context, prompt.weights, prompt.gates]
+            for placed in prompt.placed:
+                tensors += [torch.tensor(placed.rows), placed.values]
+        found = hashlib.sha256()
+        for tensor in tensors:
+            found.update(str(tuple(tensor.shape)).encode())
+            found.update(tensor.detach().contiguous().numpy().tobytes())
+        return found.hexdigest()
 
 
 class Learner(ABC):
@@ -66,7 +84,9 @@ class RivalLearner(Learner):
 
     def learn(self, task: LessonPlan) -> None:
         settings = self.settings(task.kind)
-        learn_task(self._rival, task_data(self.base, task, settings), settings)
+        data = task_data(self.base, task, settings)
+        with mixed_precision():
+            learn_task(self._rival, data, settings)
 
     def request(self, method: str, task: LessonPlan, captions: Sequence[str]) -> Request:
         adapters = self._rival.adapters(method)
@@ -130,7 +150,8 @@ class CCVDLearner(Learner):
     def learn(self, task: LessonPlan) -> None:
         settings = replace(self.settings(task.kind), **self._changed)
         examples = encoded_examples(self.base, task, settings.still_frames)
-        self.concepts.append(learn_from(self.base, task, examples, self.concepts, settings))
+        with mixed_precision():
+            self.concepts.append(learn_from(self.base, task, examples, self.concepts, settings))
 
     def request(self, method: str, task: LessonPlan, captions: Sequence[str]) -> Request:
         use = USES[method]

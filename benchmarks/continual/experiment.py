@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 from base import DemoBase
-from contenders import Family, Learner, When
+from contenders import Family, Request, When
 from drawing import draw_prompts
 from lessons import LessonPlan
-from results import Row, finished, read_rows, store
+from results import Row, finished
 from tasks import LOOK_ALIKES
 from torch import Tensor
 from world import Scene
@@ -46,29 +45,38 @@ class Experiment:
         """
         learner = family.learner(self.base, self.steps, seed, strength)
         methods = [method for method in family.methods if method in wanted]
+        drawn: dict[tuple[str, str], dict[str, float]] = {}
         for count, task in enumerate(self.tasks, 1):
             began = time.monotonic()
             learner.learn(task)
             learned = time.monotonic() - began
             for method in methods:
                 for earlier in measured(family.methods[method], self.tasks[:count], len(self.tasks)):
-                    yield from self.measure(learner, method, earlier, count, seed)
+                    scenes = earlier.judged_scenes(self.clips, True, self._judged_seed(seed))
+                    request = learner.request(method, earlier, [earlier.caption(scene) for scene in scenes])
+                    key = earlier.name, request.digest()
+                    if key not in drawn:  # what was drawn before would be drawn again, to the last bit
+                        drawn[key] = self._judged(earlier, scenes, request, seed)
+                    values = drawn[key] | self._routing(request, earlier, count)
+                    for metric, value in values.items():
+                        yield Row(method, seed, earlier.name, count, metric, value)
             spent = time.monotonic() - began
             print(f"{methods[0]:14} seed {seed} {task.name:8} learned in {learned:.0f} s, {spent:.0f} s", flush=True)
 
-    def measure(self, learner: Learner, method: str, task: LessonPlan, count: int, seed: int) -> Iterator[Row]:
-        """Every metric of one task now."""
-        captions_seed = self.captions_seed + SEED_STRIDE * seed
-        scenes = task.judged_scenes(self.clips, True, captions_seed)
-        request = learner.request(method, task, [task.caption(scene) for scene in scenes])
-        clips = draw_prompts(self.base, request.adapters, request.prompts, request.negative, captions_seed)
-        values = self.judge.judge(task, clips, scenes)
+    def _judged_seed(self, seed: int) -> int:
+        return self.captions_seed + SEED_STRIDE * seed
+
+    def _judged(self, task: LessonPlan, scenes: Sequence[Scene], request: Request, seed: int) -> dict[str, float]:
+        clips = draw_prompts(self.base, request.adapters, request.prompts, request.negative, self._judged_seed(seed))
+        return self.judge.judge(task, clips, scenes)
+
+    def _routing(self, request: Request, task: LessonPlan, count: int) -> dict[str, float]:
+        values = {}
         if request.routing is not None:
             values["routing"] = request.routing
             if LOOK_ALIKES.get(task.name) in [learned.name for learned in self.tasks[:count]]:
                 values["routing_lookalike"] = request.routing
-        for metric, value in values.items():
-            yield Row(method, seed, task.name, count, metric, value)
+        return values
 
 
 def measured(when: When, learned: Sequence[LessonPlan], total: int) -> Sequence[LessonPlan]:
@@ -78,22 +86,42 @@ def measured(when: When, learned: Sequence[LessonPlan], total: int) -> Sequence[
     return learned[-1:]
 
 
-def run_missing(
-    experiment: Experiment,
-    family: Family,
-    chosen: Collection[str],
-    seed: int,
-    out: Path,
-    strength: float | None = None,
-    again: bool = False,
-) -> None:
-    """Learn once and store the chosen methods of a family that the file lacks, or all of them `again`.
+@dataclass(frozen=True)
+class Job:
+    """One training and what is measured of it. `strength` None is the family's own; others are stored as `name=x`."""
 
-    With a `strength` other than the family's own (None), a method is stored as `name=strength`.
-    """
-    label = {method: method if strength is None else f"{method}={strength:g}" for method in family.methods}
-    done = set() if again else finished(read_rows(out))
-    wanted = [method for method in family.methods if method in chosen and (label[method], seed) not in done]
-    if wanted:
-        rows = experiment.run(family, wanted, seed, family.strength if strength is None else strength)
-        store([replace(row, method=label[row.method]) for row in rows], out)
+    family: int
+    methods: tuple[str, ...]
+    seed: int
+    strength: float | None = None
+
+    def label(self, method: str) -> str:
+        return method if self.strength is None else f"{method}={self.strength:g}"
+
+
+def missing(
+    families: Sequence[Family],
+    chosen: Collection[str],
+    seeds: Sequence[int],
+    rows: Sequence[Row],
+    tuning: bool = False,
+) -> list[Job]:
+    """What is still to be done to have the chosen methods in `rows`, at every value of their search if `tuning`."""
+    done, jobs = finished(rows), []
+    for seed in seeds:
+        for index, family in enumerate(families):
+            for strength in family.search if tuning and family.search else (None,):
+                job = Job(index, tuple(method for method in family.methods if method in chosen), seed, strength)
+                left = tuple(method for method in job.methods if (job.label(method), seed) not in done)
+                if left:
+                    jobs.append(replace(job, methods=left))
+    return jobs
+
+
+def perform(experiment: Experiment, families: Sequence[Family], job: Job) -> list[Row]:
+    """The rows of a job."""
+    family = families[job.family]
+    strength = family.strength if job.strength is None else job.strength
+    return [
+        replace(row, method=job.label(row.method)) for row in experiment.run(family, job.methods, job.seed, strength)
+    ]

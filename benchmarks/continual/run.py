@@ -4,15 +4,19 @@
     python benchmarks/continual/run.py --methods ccvd ewc --seeds 0 --tasks 4
     python benchmarks/continual/run.py --tuning --methods ewc --seeds 0 --tasks 5
 
-Rows go to results.csv as soon as a (method, seed) is finished; those that are there already are skipped, so that an
-interrupted run goes on. `--tuning` tries the values of a method's own setting on captions kept for that, and writes
-tuning.csv, where a method is called `ewc=1e+07`. Methods and metrics: README.md.
+Rows go to results.csv as soon as a training is finished; those that are there already are skipped, so that an
+interrupted run goes on. `--jobs` trainings run at a time, each on one core. `--tuning` tries the values of a method's
+own setting on captions kept for that, and writes tuning.csv, where a method is called `ewc=1e+07`. Methods and
+metrics: README.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
@@ -24,36 +28,55 @@ sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(ROOT / "benchmarks/learning")
 from base import load_base  # noqa: E402
 from contenders import FAMILIES, METHODS  # noqa: E402
 from encoder import load_encoder  # noqa: E402
-from experiment import Experiment, run_missing  # noqa: E402
+from experiment import Experiment, Job, missing, perform  # noqa: E402
 from external_encoders import ClipEncoder, DinoEncoder  # noqa: E402
 from metrics import Encoder, Judge  # noqa: E402
 from report import draw_pictures, table  # noqa: E402
-from results import check_settings, read_rows  # noqa: E402
+from results import Row, check_settings, read_rows, store  # noqa: E402
 from tasks import TABLE_SEED, TASKS, TUNING_SEED  # noqa: E402
 
 
 def main() -> None:
     args = arguments()
-    torch.set_flush_denormal(True)
     out = args.out or HERE / ("tuning.csv" if args.tuning else "results.csv")
+    check_settings(out, {"steps": args.steps, "clips": args.clips, "tasks": args.tasks, "encoders": encoders_of(args)})
+    jobs = missing(FAMILIES, args.methods, args.seeds, [] if args.again else read_rows(out), args.tuning)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.jobs, spawn, prepare, (args,)) as pool:
+        for done in as_completed([pool.submit(measure, job) for job in jobs]):
+            store(done.result(), out)
+    rows = read_rows(out)
+    print(table(rows))
+    if not args.tuning:
+        draw_pictures(rows, out.parent)
+
+
+def encoders_of(args: argparse.Namespace) -> list[str]:
+    """Names of the encoders that judge."""
+    return ["contrastive", *(["clip"] if args.clip else []), *(["dino"] if args.dino else [])]
+
+
+experiment: Experiment
+"""A worker process's own."""
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Make a worker process ready for `measure`. On one core, so that no result depends on how many run at a time."""
+    global experiment
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     encoders: list[Encoder] = [load_encoder()]
     if args.clip:
         encoders.append(ClipEncoder(args.clip))
     if args.dino:
         encoders.append(DinoEncoder(args.dino))
-    names = [encoder.name for encoder in encoders]
-    check_settings(out, {"steps": args.steps, "clips": args.clips, "tasks": args.tasks, "encoders": names})
-    seed = TUNING_SEED if args.tuning else TABLE_SEED
-    tasks = TASKS[: args.tasks]
-    experiment = Experiment(load_base(), Judge(encoders), tasks, args.steps, args.clips, seed)
-    for seed in args.seeds:
-        for family in FAMILIES:
-            for strength in family.search if args.tuning and family.search else (None,):
-                run_missing(experiment, family, args.methods, seed, out, strength, args.again)
-    rows = read_rows(out)
-    print(table(rows))
-    if not args.tuning:
-        draw_pictures(rows, out.parent)
+    captions_seed = TUNING_SEED if args.tuning else TABLE_SEED
+    experiment = Experiment(load_base(), Judge(encoders), TASKS[: args.tasks], args.steps, args.clips, captions_seed)
+
+
+def measure(job: Job) -> list[Row]:
+    """What a worker process does."""
+    return perform(experiment, FAMILIES, job)
 
 
 def arguments() -> argparse.Namespace:
@@ -67,6 +90,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clip", type=Path, metavar="FOLDER", help="a CLIP model that judges too")
     parser.add_argument("--dino", type=Path, metavar="FOLDER", help="a DINOv2 model that judges too")
     parser.add_argument("--tuning", action="store_true", help="search a method's own setting on other captions")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings that run at a time")
     parser.add_argument("--again", action="store_true", help="measure what the file has already")
     args = parser.parse_args()
     if not 1 <= args.tasks <= len(TASKS):

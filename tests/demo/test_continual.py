@@ -12,7 +12,7 @@ import pytest
 import torch
 from base import DemoBase, load_base
 from contenders import FAMILIES, METHODS, Family, Learner, Request, only, share
-from experiment import Experiment, measured, run_missing
+from experiment import Experiment, measured, missing, perform
 from lessons import LessonPlan
 from metrics import Judge
 from report import draw_pictures, table
@@ -29,6 +29,7 @@ from training import Adapters, Batch, Model, TaskData, learn_task, task_data, tr
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.backbones.base import ConceptPrompt, flow_matching_pair
 from ccvd_core.concept import LowRank
+from ccvd_core.concept_tokens import PlacedTokens
 from ccvd_core.learning import ConceptLearner
 from ccvd_core.learning_plan import preset
 from ccvd_core.learning_step import LearningSettings
@@ -217,25 +218,57 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(NoLearner, "trained", [], raising=False)
     judge = type("Zero", (), {"judge": lambda self, plan, clips, scenes: {"identity": 0.0}})()
     trial = Experiment(None, judge, TASKS[:2], 1, 2, TUNING_SEED)  # type: ignore[arg-type]
-    family = Family({"a": "every", "b": "ends", "c": "once"}, lambda base, steps, seed, x: NoLearner(seed, x))
+    family = Family({"a": "every", "b": "ends", "c": "once"}, lambda base, steps, seed, x: NoLearner(seed, x), (1.0,))
+    families = [family]
     out = tmp_path / "results.csv"
-    run_missing(trial, family, ["a"], 0, out)
+
+    def measure(chosen: list[str], tuning: bool = False) -> None:
+        for job in missing(families, chosen, [0], read_rows(out), tuning):
+            store(perform(trial, families, job), out)
+
+    measure(["a"])
     first = read_rows(out)
     assert [(row.task, row.after_task) for row in first if row.metric == "identity"] == [
         ("rex", 1),
         ("rex", 2),
         ("hop", 2),
     ]
-    run_missing(trial, family, ["a", "c"], 0, out)
-    run_missing(trial, family, ["a", "c"], 0, out)
+    measure(["a", "c"])
+    measure(["a", "c"])
     assert NoLearner.trained == [(0, 0.0, "rex"), (0, 0.0, "hop")] * 2
     assert read_rows(out)[: len(first)] == first
     assert {(r.task, r.after_task) for r in read_rows(out) if r.method == "c"} == {("rex", 1), ("hop", 2)}
-    run_missing(trial, family, ["a"], 0, out, strength=0.5)
-    assert NoLearner.trained[-1] == (0, 0.5, "hop")
-    assert {row.method for row in read_rows(out)} == {"a", "c", "a=0.5"}
-    run_missing(trial, family, ["a"], 0, out, again=True)
-    assert len(NoLearner.trained) == 8 and len([r for r in read_rows(out) if r.method == "a"]) == len(first)
+    measure(["a"], tuning=True)
+    assert NoLearner.trained[-1] == (0, 1.0, "hop")
+    assert {row.method for row in read_rows(out)} == {"a", "c", "a=1"}
+    assert len(missing(families, ["a", "b"], [0, 1], [])) == 2
+
+
+def test_what_asks_for_the_same_clips_is_drawn_once(monkeypatch: pytest.MonkeyPatch):
+    drawn: list[int] = []
+    monkeypatch.setattr(experiment, "draw_prompts", lambda *asked: drawn.append(asked[-1]) or torch.zeros(()))
+    monkeypatch.setattr(NoLearner, "trained", [], raising=False)
+    judge = type("Zero", (), {"judge": lambda self, plan, clips, scenes: {"identity": 0.0}})()
+    trial = Experiment(None, judge, TASKS[:3], 1, 2, TUNING_SEED)  # type: ignore[arg-type]
+    family = Family({"a": "every", "b": "every"}, lambda base, steps, seed, x: NoLearner(seed, x))
+    rows = list(trial.run(family, ["a", "b"], 0, 0.0))
+    assert len([row for row in rows if row.metric == "identity"]) == 2 * (1 + 2 + 3)
+    assert len(drawn) == 3
+
+    blank = ConceptPrompt(torch.zeros(1, 1), (), torch.zeros(1, 1), torch.zeros(1, 1))
+    one, other = lora(1), lora(2)
+    request = Request([{SITE: one}], [blank], blank)
+    assert request.digest() == Request([{SITE: replace(one, a=one.a.clone())}], [blank], blank, routing=1.0).digest()
+    differing = [
+        Request([{SITE: other}], [blank], blank),
+        Request([{"blocks.0.cross_attn.v": one}], [blank], blank),
+        Request([{SITE: replace(one, scale=0.5)}], [blank], blank),
+        Request([{SITE: one}], [replace(blank, weights=torch.ones(1, 1))], blank),
+        Request([{SITE: one}], [replace(blank, gates=torch.ones(1, 1))], blank),
+        Request([{SITE: one}], [replace(blank, placed=(PlacedTokens("a", (0,), torch.zeros(1, 1, 1)),))], blank),
+        Request([{SITE: one}], [blank], replace(blank, context=torch.ones(1, 1))),
+    ]
+    assert len({request.digest(), *(each.digest() for each in differing)}) == 8
 
 
 def test_stored_rows_replace_those_of_the_same_method_and_seed(tmp_path: Path):

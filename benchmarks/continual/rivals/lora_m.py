@@ -39,6 +39,8 @@ class LoraM(Rival):
     def __init__(self, model: Model, strength: float) -> None:
         super().__init__(model, strength)
         self.learned: list[Adapters] = []
+        self._merged: dict[str, Adapters] = {}
+        """By row, until the next task is learned."""
 
     def start(self, fresh: Adapters) -> Adapters:
         return fresh
@@ -48,15 +50,21 @@ class LoraM(Rival):
 
     def finish(self, live: Adapters, data: TaskData, settings: LearningSettings) -> None:
         self.learned.append(frozen(live))
+        self._merged.clear()
 
     def adapters(self, method: str) -> Sequence[Adapters]:
+        if method not in self._merged:
+            self._merged[method] = self._merge(method)
+        return [self._merged[method]]
+
+    def _merge(self, method: str) -> Adapters:
         exponent = self.strength if self.strength >= 0 else EXPONENT[method]
         # Text adapters and motion adapters sit on different Linears and have different ranks: two merges.
         groups: dict[frozenset[str], list[Adapters]] = {}
         for adapters in self.learned:
             groups.setdefault(frozenset(adapters), []).append(adapters)
         merged = [merge(group, len(group) ** -exponent, COMBINATION[method]) for group in groups.values()]
-        return [{site: lora for part in merged for site, lora in part.items()}]
+        return {site: lora for part in merged for site, lora in part.items()}
 
 
 def merge(loras: Sequence[Adapters], weight: float, combination: str, density: float = DENSITY) -> dict[str, LowRank]:
