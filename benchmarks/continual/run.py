@@ -2,7 +2,7 @@
 
     python benchmarks/continual/run.py                     every method, seeds 0 1 2; then the report
     python benchmarks/continual/run.py --methods ccvd ewc --seeds 0 --tasks 4
-    python benchmarks/continual/run.py --tuning --methods ewc --seeds 0 --tasks 5
+    python benchmarks/continual/run.py --tuning --methods ewc --seeds 0 --tasks 3
 
 Rows go to results.csv as soon as a training is finished; those that are there already are skipped, so that an
 interrupted run goes on. `--jobs` trainings run at a time, each on one core. `--tuning` tries the values of a method's

@@ -20,9 +20,9 @@ from training import Adapters, Batch, Model, Rival, TaskData, frozen
 from ccvd_core.concept import LowRank
 from ccvd_core.learning_step import LearningSettings
 
-SEARCH = (1e0, 1e2, 1e4)
+SEARCH = (1e2, 1e4, 1e6)
 """lambda. Large, because the penalty is of fourth order in small weights."""
-DEFAULT = 1e2
+DEFAULT = 1e4
 
 
 class CLora(Rival):

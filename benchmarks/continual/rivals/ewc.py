@@ -16,7 +16,7 @@ from training import Adapters, Batch, Model, OneLora, TaskData, parameters, trai
 
 from ccvd_core.learning_step import LearningSettings, video_loss
 
-SEARCH = (1e3, 1e5, 1e7)
+SEARCH = (1e5, 1e7, 1e9)
 """lambda. Large, because F holds squares of small gradients."""
 DEFAULT = 1e5
 DRAWS = 40

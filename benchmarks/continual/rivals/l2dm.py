@@ -22,7 +22,7 @@ from training import Adapters, Batch, Model, OneLora, TaskData
 
 from ccvd_core.learning_step import LearningSettings
 
-SEARCH = (0.3, 1.0, 3.0)
+SEARCH = (1.0, 3.0, 10.0)
 """lambda."""
 DEFAULT = 1.0
 

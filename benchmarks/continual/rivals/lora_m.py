@@ -25,7 +25,7 @@ from ccvd_core.learning_step import LearningSettings
 
 SEARCH = (0.0, 0.5, 1.0)
 """e; each of the three rows may take its own."""
-EXPONENT = {"lora_m": 1.0, "lora_m_ties": 0.0, "lora_m_dare": 0.5}
+EXPONENT = {"lora_m": 0.5, "lora_m_ties": 0.0, "lora_m_dare": 1.0}
 COMBINATION = {"lora_m": "cat", "lora_m_ties": "ties", "lora_m_dare": "dare_linear"}
 """Row -> PEFT's name of the merge."""
 DENSITY = 0.5

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor
 from training import Adapters, Batch, OneLora
 
-SEARCH = (0.3, 1.0, 3.0)
+SEARCH = (1.0, 3.0, 10.0)
 """lambda."""
 DEFAULT = 1.0
 
