@@ -17,7 +17,7 @@ from pathlib import Path
 from browser import ensure_browser
 from comfy_server import REPOSITORY, ComfyServer, sigterm_is_ctrl_c
 from environment import ensure_environment, run_and_wait
-from trial import DEMO_SCENES, Lesson, draw_pictures, put_material
+from trial import DEMO_SCENES, Lesson, put_material, with_scenes
 
 sys.path.insert(0, str(REPOSITORY / "demo"))
 from world import HELD_OUT_SUBJECTS
@@ -33,8 +33,7 @@ MATERIAL = {
 def pictures_of(subject: str, name: str, folder: Path) -> Lesson:
     """The demo's pictures with another subject in them, captioned as `<name>`."""
     scenes = [replace(s, actors=(replace(s.actors[0], subject=subject),)) for s in DEMO_SCENES["subject"]]
-    files, captions = draw_pictures(scenes, subject, name, folder)
-    return Lesson("subject", name, HELD_OUT_SUBJECTS[subject], "", files, captions)
+    return with_scenes(Lesson("subject", name, HELD_OUT_SUBJECTS[subject], ""), scenes, subject, folder)
 
 
 def main() -> int:

@@ -94,29 +94,21 @@ DEMO_SCENES: dict[Kind, tuple[Scene, ...]] = {
 def demo_lesson(kind: Kind, prompt: str | None, folder: Path) -> Lesson:
     """The demo's concept of a kind, its pictures or clips drawn into `folder`."""
     lesson = DEMO_LESSONS[kind]
-    draw = draw_clips if lesson.medium == "clips" else draw_pictures
-    files, captions = draw(DEMO_SCENES[kind], lesson.name, lesson.name, folder)
-    return replace(lesson, files=files, captions=captions, prompt=prompt or lesson.prompt)
+    return with_scenes(replace(lesson, prompt=prompt or lesson.prompt), DEMO_SCENES[kind], lesson.name, folder)
 
 
-def draw_pictures(
-    scenes: Sequence[Scene], shown: str, name: str, folder: Path
-) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """First frames of scenes as files, and their captions with `<name>` for what is `shown`."""
-    files = tuple(folder / f"{name}_{number}.png" for number in range(len(scenes)))
-    for file, scene in zip(files, scenes, strict=True):
-        Image.fromarray(scene.render(frames=1)[0]).save(file)
-    return files, tuple(scene.caption().replace(shown, f"<{name}>") for scene in scenes)
-
-
-def draw_clips(
-    scenes: Sequence[Scene], shown: str, name: str, folder: Path
-) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """The same of whole scenes."""
-    files = tuple(
-        write_clip(list(scene.render()), folder / f"{name}_{number}.mp4", FPS) for number, scene in enumerate(scenes)
-    )
-    return files, tuple(scene.caption().replace(shown, f"<{name}>") for scene in scenes)
+def with_scenes(lesson: Lesson, scenes: Sequence[Scene], shown: str, folder: Path) -> Lesson:
+    """The lesson with scenes drawn into `folder` as its material, `<name>` in the captions for what is `shown`."""
+    files = []
+    for number, scene in enumerate(scenes):
+        file = folder / f"{lesson.name}_{number}.png"
+        if lesson.medium == "clips":
+            file = write_clip(list(scene.render()), file.with_suffix(".mp4"), FPS)
+        else:
+            Image.fromarray(scene.render(frames=1)[0]).save(file)
+        files.append(file)
+    captions = tuple(scene.caption().replace(shown, f"<{lesson.name}>") for scene in scenes)
+    return replace(lesson, files=tuple(files), captions=captions)
 
 
 def own_lesson(arguments: Any, folder: Path) -> Lesson:
