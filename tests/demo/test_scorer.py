@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import scorer
 import torch
 import world
 from scorer import Score, Scorer, name_motion
+from sprite_templates import restyle
 from torch import Tensor
 from torch.nn import functional
 from world import Actor, Scene
@@ -157,7 +157,7 @@ def test_restyle_is_the_worlds_own() -> None:
     """The float version agrees with the uint8 one to its rounding, one level of 255."""
     picture = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
     for style in world.STYLES:
-        ours = scorer.restyle(torch.from_numpy(picture / 255.0).float().permute(0, 3, 1, 2), style)
+        ours = restyle(torch.from_numpy(picture / 255.0).float().permute(0, 3, 1, 2), style)
         expected = world.apply_style(picture, style)
         np.testing.assert_allclose(ours.permute(0, 2, 3, 1).numpy() * 255, expected, atol=1.01)
 
