@@ -13,6 +13,7 @@ from .learning_step import LearningSettings
 GIB = 1024**3
 DEMO_FRAMES = 9
 """Frames of a clip of the demo base."""
+DEMO_AREA, WAN_AREA = 128 * 128, 500 * 500
 WEIGHT_COPIES = 4
 """fp32 weight, gradient and AdamW's two moments."""
 
@@ -59,10 +60,19 @@ def check_fits(need: LearningNeed, free_bytes: int) -> None:
         )
 
 
+def is_demo_base(backbone: Backbone) -> bool:
+    """By its width: the smallest Wan is eight times as wide."""
+    return next(site.out_features for site in backbone.sites) < 1024
+
+
+def usual_area(backbone: Backbone) -> int:
+    """Pixels of a frame to learn at: what the demo base draws, and what trainers in use take for Wan."""
+    return DEMO_AREA if is_demo_base(backbone) else WAN_AREA
+
+
 def preset(backbone: Backbone, kind: Kind) -> LearningSettings:
     """Settings measured or in wide use for a base of this size; every one can be overridden in the node."""
-    hidden = next(site.out_features for site in backbone.sites)
-    if hidden < 1024:  # the demo base
+    if is_demo_base(backbone):
         if kind == "motion":
             return LearningSettings(
                 steps=200, rank=8, lr=1e-3, token_lr=2e-3, batch=4, time_mean=1.0, appearance_share=0.5

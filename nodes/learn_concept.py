@@ -99,11 +99,11 @@ class LearnConcept(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "megapixels_percent",
-                    default=25,
-                    min=1,
+                    default=0,
+                    min=0,
                     max=400,
                     tooltip="Size to train at, in hundredths of a megapixel; never larger than the pictures. "
-                    "25 is 512 x 512.",
+                    "25 is 500 x 500. 0: what suits this base model.",
                     advanced=True,
                 ),
                 io.Int.Input(

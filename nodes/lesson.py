@@ -21,7 +21,7 @@ from ..ccvd_core.concept import Concept, Kind, check_name
 from ..ccvd_core.concept_prompt import check_base
 from ..ccvd_core.errors import CCVDError, LibraryError, MediaError
 from ..ccvd_core.learning import ConceptLearner, Example
-from ..ccvd_core.learning_plan import GIB, LearningNeed, check_fits, learning_need, preset
+from ..ccvd_core.learning_plan import GIB, LearningNeed, check_fits, learning_need, preset, usual_area
 from ..ccvd_core.learning_step import LearningSettings
 from ..ccvd_core.media import check_media, picture_bytes, prepare_clip, prepare_pictures, still_clip, training_size
 from ..ccvd_core.sampling import sample
@@ -105,7 +105,7 @@ class Lesson:
 
     def _gather(self, images: list[Tensor], videos: list[Any], percent: int, frames: int) -> list[Tensor]:
         """Pictures and clips as [1, 3, frames, height, width] in 0..1."""
-        area = percent * 10_000
+        area = percent * 10_000 or usual_area(self._backbone)
         pixels: list[Tensor] = []
         if images and self._kind != "motion":
             for batch in images:

@@ -15,7 +15,7 @@ from ccvd_core.concept import BaseFingerprint, Concept
 from ccvd_core.concept_prompt import aggregate
 from ccvd_core.errors import CCVDError, LearningError, UnknownConceptError, WrongBaseError
 from ccvd_core.learning import ConceptLearner, Example
-from ccvd_core.learning_plan import check_fits, learning_need, preset
+from ccvd_core.learning_plan import check_fits, learning_need, preset, usual_area
 from ccvd_core.learning_step import LearningSettings, motion_loss
 
 SETTINGS = LearningSettings(steps=30, rank=2, lr=1e-2, token_lr=1e-2, batch=2)
@@ -154,6 +154,13 @@ def test_what_learning_needs_is_counted_before_it_starts(wan: Backbone):
 @pytest.mark.parametrize("kind", ["subject", "motion", "style"])
 def test_every_kind_has_a_preset(wan: Backbone, kind: str):
     assert preset(wan, kind).steps > 0  # type: ignore[arg-type]
+
+
+def test_the_size_to_learn_at_suits_the_base(wan: Backbone, monkeypatch: pytest.MonkeyPatch):
+    assert usual_area(wan) == 128 * 128
+    wide = replace(wan.sites[0], out_features=1536)
+    monkeypatch.setattr(wan, "sites", [wide, *wan.sites[1:]])
+    assert usual_area(wan) == 500 * 500
 
 
 def test_a_named_concept_acts_alone_and_a_plain_prompt_not_at_all(wan: Backbone):

@@ -58,7 +58,7 @@ class Graph:
             "retention": 0.01,
             "retention_form": "subspace",
             "seed": 0,
-            "megapixels_percent": 25,
+            "megapixels_percent": 0,
             "frames": 9,
             "still_frames": 0,
             "preview_every": 0,

@@ -70,6 +70,16 @@ def test_learning_shows_how_far_it_is_and_leaves_a_concept(server: ComfyServer) 
     assert files_below(concept_file(server, "shown", "rex").parent).keys() == {"rex.safetensors"}
 
 
+@pytest.mark.parametrize(("percent", "size"), [(0, (144, 112)), (1, (112, 80))])
+def test_large_pictures_are_learned_at_a_size_that_suits_the_base(
+    server: ComfyServer, tmp_path: Path, percent: int, size: tuple[int, int]
+) -> None:
+    put_pictures(server, tmp_path, "huge", [(640, 480)])
+    graph, _ = learning("huge", library=f"huge_{percent}", steps=2, preview_every=1, megapixels_percent=percent)
+    width, height = Image.open(io.BytesIO(run(server, graph).previews()[0])).size
+    assert width / height == pytest.approx(size[0] / size[1], abs=0.01), "previews are enlarged, their shape stays"
+
+
 def test_the_same_inputs_give_the_same_file(server: ComfyServer) -> None:
     for library in ("same_1", "same_2"):
         run(server, learning(library=library)[0])
