@@ -35,6 +35,7 @@ class Attachment:
         self._rows: tuple[Tensor, Tensor] | None = None
         self._projected: Float[Tensor, "layers n hidden"] | None = None
         self._regions: Float[Tensor, "regions rows hidden"] | None = None
+        self._joined: tuple[Tensor, Tensor] | None = None
         self._attention = RegionalAttention()
         self._scenes: dict[Any, tuple[list[AnyPrompt | None], ActivePrompts]] = {}
         self.set_adapters(adapters)
@@ -103,7 +104,7 @@ class Attachment:
         self._scenes = {}
 
     def deactivate(self) -> None:
-        self._active = self._rows = self._projected = self._regions = None
+        self._active = self._rows = self._projected = self._regions = self._joined = None
         self._attention.use(None)
 
     def attention_masses(self) -> list[Float[Tensor, " regions"] | None]:
@@ -130,6 +131,7 @@ class Attachment:
         self._attention.use(self._active, measure)
         regions = self._active.region_contexts()
         self._regions = None if regions is None else self._project(regions.to(device))
+        self._joined = None
         self._place(device)
 
     def _scene(
@@ -205,10 +207,19 @@ class Attachment:
         # Image rows of an image-to-video model stand in front of the text rows.
         offset = context.shape[1] - self._active.text_rows
         if self._regions is not None:
-            padding = self._active.rows - self._active.text_rows
-            entries = nn.functional.pad(self._regions.to(context), (0, 0, offset, 0))
-            context = torch.cat([nn.functional.pad(context, (0, 0, 0, padding)), entries])
+            context = self._with_regions(context, self._regions, offset)
         if self._rows is not None and self._projected is not None:
             entry_index, row_index = self._rows
             context = context.index_put((entry_index, row_index + offset), self._projected[layer].to(context))
         return context
+
+    def _with_regions(
+        self, context: Float[Tensor, "batch rows hidden"], regions: Float[Tensor, "regions _ hidden"], offset: int
+    ) -> Float[Tensor, "entries rows_ hidden"]:
+        """The regions' rows behind the batch. Made once per model call: all its layers are given the same context."""
+        assert self._active is not None
+        if self._joined is None or self._joined[0] is not context:
+            padding = self._active.rows - self._active.text_rows
+            entries = nn.functional.pad(regions.to(context), (0, 0, offset, 0))
+            self._joined = (context, torch.cat([nn.functional.pad(context, (0, 0, 0, padding)), entries]))
+        return self._joined[1]
