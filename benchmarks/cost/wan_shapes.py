@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,13 @@ def no_text(text: str) -> EncodedText:
     return EncodedText(torch.empty(TEXT_ROWS, TEXT_WIDTH, device="meta"), tuple(f"▁{word}" for word in text.split()))
 
 
+def random_text(text: str) -> EncodedText:
+    """Random context rows, at once."""
+    rows = torch.zeros(TEXT_ROWS, TEXT_WIDTH)
+    rows[:8] = torch.randn(8, TEXT_WIDTH, generator=torch.Generator().manual_seed(0))
+    return EncodedText(rows, no_text(text).pieces)
+
+
 @dataclass(frozen=True)
 class WanSize:
     """A Wan 2.1 text-to-video model by its numbers."""
@@ -36,13 +43,19 @@ class WanSize:
     def hidden(self) -> int:
         return self.heads * HEAD_WIDTH
 
-    def backbone(self, layers: int | None = None, dtype: torch.dtype = torch.bfloat16) -> DiffusersWanBackbone:
-        """The model on the meta device: shapes and no numbers."""
-        model = self._transformer(layers or self.layers)
+    def backbone(
+        self,
+        layers: int | None = None,
+        dtype: torch.dtype = torch.bfloat16,
+        device: str = "meta",
+        encode: Callable[[str], EncodedText] = no_text,
+    ) -> DiffusersWanBackbone:
+        """The model on the meta device, shapes and no numbers, or with random weights on another one."""
+        model = self._transformer(layers or self.layers, device)
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
         with self._recognisable(model, "scale_shift_table", dtype):
-            backbone = DiffusersWanBackbone(model, no_text)
+            backbone = DiffusersWanBackbone(model, encode)
         model.requires_grad_(False).eval()
         return backbone
 
@@ -56,8 +69,8 @@ class WanSize:
         for block, shapes in zip(model.blocks, kept, strict=True):
             setattr(block, table, shapes)
 
-    def _transformer(self, layers: int) -> WanTransformer3DModel:
-        with torch.device("meta"):
+    def _transformer(self, layers: int, device: str) -> WanTransformer3DModel:
+        with torch.device(device):
             return WanTransformer3DModel(
                 num_layers=layers,
                 num_attention_heads=self.heads,
@@ -68,7 +81,7 @@ class WanSize:
 
     def parameters(self) -> int:
         """Weights of the whole model."""
-        return sum(parameter.numel() for parameter in self._transformer(self.layers).parameters())
+        return sum(parameter.numel() for parameter in self._transformer(self.layers, "meta").parameters())
 
     def native(self, layers: int | None = None, dtype: torch.dtype = torch.bfloat16) -> ComfyWanBackbone:
         """The same in ComfyUI's own classes, which must be on the path."""

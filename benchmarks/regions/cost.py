@@ -5,36 +5,40 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
 from base import LATENT_SHAPE, DemoBase
-from diffusers import WanTransformer3DModel
 from layouts import Case
 from lessons import LessonPlan
 from methods import METHODS, Studio
 from timing import least_seconds
-from torch import nn
-from wan_shapes import random_concept
+from wan_shapes import WAN, random_concept, random_text
 from world import SIZE
 
 from ccvd_core.aggregation import AggregationSettings
 from ccvd_core.backbones.attachment import Attachment
-from ccvd_core.backbones.base import EncodedText
+from ccvd_core.backbones.base import AnyPrompt
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
 from ccvd_core.concept_prompt import aggregate
 from ccvd_core.library import ConceptLibrary
 from ccvd_core.region_layout import Keyframe, Region
+from ccvd_core.region_prompt import aggregate_scene
 from ccvd_core.regions import RegionSet
 
 MOST_REGIONS, LIBRARIES, REPEATS, RANK = 8, (1, 8, 35), 5, 16
+WAN_REGIONS, WAN_LATENT_SHAPE = (1, 2, 4, 8), (16, 3, 60, 104)
 TIMED = ("attention", "paper", "paper_bootstrap", "stock_masked")
 
 
 @torch.no_grad()
 def step_cost(base: DemoBase) -> Iterator[tuple[str, int, float]]:
-    """Seconds of a sampled clip with 0..8 regions, each with its own concept, as a ratio to the prompt alone."""
-    backbone = base.backbone()
+    """Seconds of a sampled clip with 0..8 regions, each with its own concept, as a ratio to the prompt alone.
+
+    Texts are encoded once for all, as a graph does it before the first step.
+    """
+    backbone = DiffusersWanBackbone(base.transformer, cache(base.encode_text))
     names = [f"c{index}" for index in range(MOST_REGIONS)]
     concepts = tuple(random_concept(backbone, name, index, RANK) for index, name in enumerate(names))
     studio = Studio(base, backbone, concepts)
@@ -63,19 +67,34 @@ def striped(names: Sequence[str]) -> Case:
     return Case(plans, ("still",) * len(names), RegionSet(SIZE, SIZE, regions), "green grass", False)
 
 
-def wide_backbone(layers: int, weights: bool = True) -> DiffusersWanBackbone:
-    """Wan 1.3B's shapes with random weights, or none at all; its text encoder gives random rows at once."""
-    with torch.device("cpu" if weights else "meta"):
-        model = WanTransformer3DModel(
-            num_layers=layers, num_attention_heads=12, attention_head_dim=128, ffn_dim=8960, text_dim=4096
-        )
-    for block in model.blocks:  # by these a base is recognised
-        block.scale_shift_table = nn.Parameter(torch.ones(1, 6, 1536))
-    rows = torch.zeros(512, 4096)
-    rows[:8] = torch.randn(8, 4096, generator=torch.Generator().manual_seed(0))
-    return DiffusersWanBackbone(
-        model.requires_grad_(False).eval(), lambda text: EncodedText(rows, tuple(f"▁{word}" for word in text.split()))
-    )
+@torch.no_grad()
+def wan_step_cost() -> Iterator[tuple[str, int, float]]:
+    """A model call of Wan 1.3B's width at 480p with 0..8 regions, as a ratio to the prompt alone.
+
+    Two blocks with random weights, whose ratio does not depend on the number of blocks, and 9 frames: longer clips have
+    more tokens for the same text, and a lower ratio.
+    """
+    backbone = WAN["wan13b"].backbone(2, torch.float32, "cpu", random_text)
+    names = [f"c{index}" for index in range(MOST_REGIONS)]
+    concepts = [random_concept(backbone, name, index, RANK) for index, name in enumerate(names)]
+    latents, t = torch.randn(1, *WAN_LATENT_SHAPE), torch.tensor([0.5])
+    grid = backbone.grid(WAN_LATENT_SHAPE)
+    with Attachment(backbone, [concept.adapters for concept in concepts]) as attachment:
+
+        def timed(prompt: AnyPrompt) -> Callable[[], object]:
+            def call() -> None:
+                with attachment.activate([prompt], latents.device, grid=grid):
+                    backbone.predict(latents, t, [prompt])
+
+            return call
+
+        cases = {count: striped(names[:count]) for count in WAN_REGIONS}
+        scenes = {str(n): aggregate_scene(backbone, c.surroundings, c.regions, concepts) for n, c in cases.items()}
+        prompt_only = aggregate(backbone, cases[max(WAN_REGIONS)].prompt, concepts).prompt
+        calls = {number: timed(scene.prompt) for number, scene in scenes.items()}
+        seconds = least_seconds({"prompt_only": timed(prompt_only), **calls}, 2)
+        for count in WAN_REGIONS:
+            yield "attention_wan13b", count, seconds[str(count)] / seconds["prompt_only"]
 
 
 @torch.no_grad()
@@ -85,7 +104,7 @@ def library_cost() -> Iterator[tuple[str, int, str, float]]:
     Two blocks of Wan 1.3B's width for the call, whose ratio does not depend on the number of blocks. The set-up reads
     files of all 30 blocks: from the prompt's text to adapters that are ready to attach.
     """
-    backbone = wide_backbone(2)
+    backbone = WAN["wan13b"].backbone(2, torch.float32, "cpu", random_text)
     concepts = [random_concept(backbone, f"c{index}", index, RANK) for index in range(max(LIBRARIES))]
     latents, t = torch.randn(1, 16, 3, 32, 32), torch.tensor([0.5])
     for participants in ("named", "all"):
@@ -110,7 +129,7 @@ def library_cost() -> Iterator[tuple[str, int, str, float]]:
 
 def setup_cost() -> Iterator[tuple[str, int, str, float]]:
     """Seconds from a library on disk to attachable adapters, as Aggregate Adapters does it."""
-    shapes = wide_backbone(30, weights=False)
+    shapes = WAN["wan13b"].backbone(encode=random_text)
     with tempfile.TemporaryDirectory() as folder:
         library = ConceptLibrary(Path(folder))
         for index in range(max(LIBRARIES)):

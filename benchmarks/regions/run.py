@@ -14,6 +14,7 @@ import csv
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ FOLDERS = ("", "demo", "benchmarks/regions", "benchmarks/learning", "benchmarks/
 sys.path[:0] = [str(ROOT / folder) for folder in FOLDERS]
 
 from base import load_base  # noqa: E402
-from cost import library_cost, step_cost  # noqa: E402
+from cost import library_cost, step_cost, wan_step_cost  # noqa: E402
 from evaluate import contact_sheet  # noqa: E402
 from layouts import PLANS, TABLE_SEED, TUNING_SEED, random_cases  # noqa: E402
 from lessons import learn  # noqa: E402
@@ -129,7 +130,7 @@ def main() -> None:
         for row in placement(prepare(args.concepts), args.methods, args.counts, layouts, seed, args.sheets):
             add(row)
     if "cost" in parts:
-        for method, count, ratio in step_cost(load_base()):
+        for method, count, ratio in chain(step_cost(load_base()), wan_step_cost()):
             add(Row(method, count, "", seed, "step_ratio", ratio))
     if "library" in parts:
         for method, count, metric, value in library_cost():
