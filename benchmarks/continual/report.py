@@ -101,7 +101,7 @@ def draw_curves(rows: Sequence[Row], methods: Sequence[str], path: Path) -> None
         colour = COLOURS[index % len(COLOURS)]
         line = [place(*point) for point in mean_curve(rows, method, FORGOTTEN)]
         if len(line) > 1:
-            pen.line(line, colour, 3)
+            pen.line(line, colour, 9 if method == CURVES[0] else 3)  # the ceiling shows from under what reaches it
         for x, y in line:
             pen.ellipse((x - 3, y - 3, x + 3, y + 3), colour)
         pen.rectangle((width - right + 16, top + 22 * index + 4, width - right + 28, top + 22 * index + 16), colour)
