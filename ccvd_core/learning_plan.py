@@ -13,7 +13,7 @@ from .learning_step import LearningSettings
 GIB = 1024**3
 DEMO_FRAMES = 9
 """Frames of a clip of the demo base."""
-DEMO_AREA, WAN_AREA = 128 * 128, 500 * 500
+DEMO_AREA, FULL_AREA = 128 * 128, 500 * 500
 WEIGHT_COPIES = 4
 """fp32 weight, gradient and AdamW's two moments."""
 
@@ -67,7 +67,7 @@ def is_demo_base(backbone: Backbone) -> bool:
 
 def usual_area(backbone: Backbone) -> int:
     """Pixels of a frame to learn at: what the demo base draws, and what trainers in use take for Wan."""
-    return DEMO_AREA if is_demo_base(backbone) else WAN_AREA
+    return DEMO_AREA if is_demo_base(backbone) else FULL_AREA
 
 
 def preset(backbone: Backbone, kind: Kind) -> LearningSettings:
