@@ -45,7 +45,7 @@ def learning_need(
     parameters += backbone.layers * backbone.text_width
     grid = backbone.grid(latent_shape)
     tokens = grid.frames * grid.height * grid.width * batch
-    hidden = next(site.out_features for site in backbone.sites)
+    hidden = hidden_width(backbone)
     activations = tokens * hidden * (backbone.layers + 40) * bytes_per_value
     return LearningNeed(parameters, parameters * 4 * WEIGHT_COPIES, activations)
 
@@ -60,9 +60,13 @@ def check_fits(need: LearningNeed, free_bytes: int) -> None:
         )
 
 
+def hidden_width(backbone: Backbone) -> int:
+    return next(site.out_features for site in backbone.sites)
+
+
 def is_demo_base(backbone: Backbone) -> bool:
     """By its width: the smallest Wan is eight times as wide."""
-    return next(site.out_features for site in backbone.sites) < 1024
+    return hidden_width(backbone) < 1024
 
 
 def usual_area(backbone: Backbone) -> int:

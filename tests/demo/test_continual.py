@@ -251,6 +251,9 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     measure(["a"], tuning=True)
     assert NoLearner.trained[-1] == (0, 1.0, "hop")
     assert {row.method for row in read_rows(out)} == {"a", "c", "a=1"}
+    (again,) = missing(families, ["a"], [0], [])
+    store(perform(trial, families, again), out)
+    assert len(NoLearner.trained) == 8 and len([r for r in read_rows(out) if r.method == "a"]) == len(first)
     assert len(missing(families, ["a", "b"], [0, 1], [])) == 2
 
 
