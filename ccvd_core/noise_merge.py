@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .errors import CCVDError
 
-Mode = Literal["attention", "paper", "paper + bootstrap"]
+Mode = Literal["attention", "one at a time", "paper", "paper + bootstrap"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
@@ -26,7 +26,9 @@ class RegionSettings:
     """How regions are sampled.
 
     `attention`: region attention alone, one model call per step. `paper`: for the first `region_steps` share of the
-    steps also one prediction per region, merged with strength 1 - `alpha`. `paper + bootstrap`: in the first
+    steps also one prediction per region, of its prompt over the whole frame, merged with strength 1 - `alpha`.
+    `one at a time`: those predictions are of the scene with that region alone, by region attention, so that its subject
+    forms where the region is and no other one competes. `paper + bootstrap`: in the first
     `bootstrap_steps` share (of all steps, at most `region_steps`) those predictions see one plain colour outside their
     region, so that its subject forms inside (MultiDiffusion). `blend` softens the regions' edges, 0..1.
     In the first `contrast_steps` share, in any mode, the whole frame's prompt takes the negative prompt's place: the

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -51,6 +51,8 @@ def sample(
     plain = [*prompts, *([negative] * len(prompts))] if guided else list(prompts)
     contrasted = [*prompts, *(empty_scene(prompt, negative) for prompt in prompts)] if guided else plain
     grid = backbone.grid(noise.shape[1:])
+    scenes = {row: prompt for row, prompt in enumerate(prompts) if isinstance(prompt, RegionalPrompt)}
+    own = {row: own_prompts(scene, settings) for row, scene in scenes.items()} if settings.merged_steps(steps) else {}
     for step, (t, next_t) in enumerate(pairwise(times)):
         on_step()
         batch = torch.cat([latents, latents]) if guided else latents
@@ -62,7 +64,7 @@ def sample(
         positive, base = velocity.chunk(2) if guided else (velocity, velocity)
         if merging:
             hidden = noised_colour(noise, t, colour) if step < settings.bootstrapped_steps(steps) else None
-            positive = merged(backbone, attachment, prompts, latents, t, positive, masses, settings.alpha, hidden)
+            positive = merged(backbone, attachment, scenes, own, latents, t, positive, masses, settings.alpha, hidden)
         velocity = base + cfg * (positive - base) if guided else positive
         latents = latents + (next_t - t) * velocity
     return latents
@@ -79,10 +81,18 @@ def blended(prompts: Sequence[AnyPrompt], blend: float) -> list[AnyPrompt]:
     return [changed[id(prompt)] for prompt in prompts]
 
 
+def own_prompts(scene: RegionalPrompt, settings: RegionSettings) -> tuple[AnyPrompt, ...]:
+    """What each region's own prediction is made with, where predictions are merged (see `RegionSettings.mode`)."""
+    if settings.mode != "one at a time":
+        return scene.prompts[1:]
+    return tuple(scene.only(region) for region in range(1, len(scene.prompts)))
+
+
 def merged(
     backbone: Backbone,
     attachment: Attachment,
-    prompts: Sequence[AnyPrompt],
+    scenes: Mapping[int, RegionalPrompt],
+    own: Mapping[int, Sequence[AnyPrompt]],
     latents: Float[Tensor, "batch channels frames height width"],
     t: Float[Tensor, ""],
     whole: Float[Tensor, "batch channels frames height width"],
@@ -92,28 +102,28 @@ def merged(
 ) -> Float[Tensor, "batch channels frames height width"]:
     """Attention-guided noise estimation: predict every region on its own and merge (see `noise_merge`).
 
-    `whole` is the prediction for the scenes, `masses` what the regions' concepts got in it, `hidden` what a region's
-    own prediction sees outside it (None: the latents as they are). Calls are no larger than the scenes' own.
+    `scenes` and the `own` prompts of their regions are given by batch row, `whole` is the prediction for the scenes,
+    `masses` what the regions' concepts got in it, `hidden` what a region's own prediction sees outside it (None: the
+    latents as they are). Calls are no larger than with guidance.
     """
-    scenes = {row: prompt for row, prompt in enumerate(prompts) if isinstance(prompt, RegionalPrompt)}
     grid = backbone.grid(latents.shape[1:])
     masks = {row: latent_masks(scene.regions, latents.shape, grid, scene.blend)[1:] for row, scene in scenes.items()}
-    wanted = [(row, region) for row, scene in scenes.items() for region in range(len(scene.prompts) - 1)]
-    own: dict[tuple[int, int], Tensor] = {}
-    size = 2 * len(prompts)
+    wanted = [(row, region) for row, prompts in own.items() for region in range(len(prompts))]
+    found: dict[tuple[int, int], Tensor] = {}
+    size = 2 * len(latents)
     for some in (wanted[start : start + size] for start in range(0, len(wanted), size)):
         batch = torch.stack([latents[row] for row, _ in some])
         if hidden is not None:
             batch = torch.stack([bootstrap_input(latents[r], hidden[r], masks[r][k]) for r, k in some])
-        regions = [scenes[row].prompts[region + 1] for row, region in some]
-        with attachment.activate(regions, batch.device):
+        regions = [own[row][region] for row, region in some]
+        with attachment.activate(regions, batch.device, grid=grid):
             predictions = backbone.predict(batch, t.expand(len(batch)), regions).to(whole)
-        own.update(zip(some, predictions, strict=True))
+        found.update(zip(some, predictions, strict=True))
     result = whole.clone()
-    for row, scene in scenes.items():
+    for row, prompts in own.items():
         mass = masses[row]
         if mass is not None:
             strengths = merge_strengths(mass, alpha)
-            parts = torch.stack([own[row, region] for region in range(len(scene.prompts) - 1)])
+            parts = torch.stack([found[row, region] for region in range(len(prompts))])
             result[row] = merge_noise(whole[row], parts, masks[row], strengths)
     return result

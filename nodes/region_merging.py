@@ -14,6 +14,7 @@ from torch import Tensor
 from ..ccvd_core.backbones.base import AnyPrompt, RegionalPrompt, TokenGrid
 from ..ccvd_core.noise_merge import RegionSettings, bootstrap_input, merge_noise, merge_strengths
 from ..ccvd_core.region_masks import latent_masks
+from ..ccvd_core.sampling import own_prompts
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class RegionMerging:
         self._settings = settings
         self._noise: Tensor | None = None
         self._masks: dict[Any, tuple[RegionalPrompt, Tensor]] = {}
+        self._own: dict[int, tuple[RegionalPrompt, tuple[AnyPrompt, ...]]] = {}
         self.measures = False
         """The model calls of now are to measure attention."""
         self.masses: dict[uuid.UUID, list[Tensor | None]] = {}
@@ -45,7 +47,7 @@ class RegionMerging:
         try:
             yield
         finally:
-            self._noise, self._masks = None, {}
+            self._noise, self._masks, self._own = None, {}, {}
 
     def now(self, timestep: Tensor, options: Mapping[str, Any]) -> bool:
         """Whether predictions are merged at this sigma."""
@@ -81,7 +83,8 @@ class RegionMerging:
         They are further groups of the same call, which ComfyUI batches as memory allows, or calls of their own where
         they see another input (bootstrap). `prompts` learns whose they are.
         """
-        own = [part for number, group in enumerate(conds) for part in own_groups(number, group or (), scenes, prompts)]
+        theirs = {name: self._own_prompts(scene) for name, scene in scenes.items()}
+        own = [part for number, group in enumerate(conds) for part in own_groups(number, group or (), theirs, prompts)]
         self.masses, self.measures = {}, True
         hidden = self._background(model, x, timestep, options)
         try:
@@ -123,6 +126,12 @@ class RegionMerging:
                     changed = merge_noise(whole[row], torch.stack([part[row] for part in parts]), masks, strengths)
                     result[row] += changed - whole[row]
         return result
+
+    def _own_prompts(self, scene: RegionalPrompt) -> tuple[AnyPrompt, ...]:
+        """What the regions' own predictions are made with: the same objects in every step."""
+        if id(scene) not in self._own:
+            self._own[id(scene)] = (scene, own_prompts(scene, self._settings))
+        return self._own[id(scene)][1]
 
     def _mask(self, scene: RegionalPrompt, x: Tensor, grid: TokenGrid) -> Tensor:
         """Masks [regions, frames, height, width] of the latents' size, made once per run."""
@@ -167,14 +176,13 @@ def away_from_empty(
 def own_groups(
     number: int,
     group: Sequence[dict[str, Any]],
-    scenes: Mapping[uuid.UUID, RegionalPrompt],
+    own: Mapping[uuid.UUID, Sequence[AnyPrompt]],
     prompts: MutableMapping[uuid.UUID, AnyPrompt],
 ) -> Iterator[OwnPrediction]:
     """A group once more for each region of each scene in it: its own prompt in the scene's place, the others as they
-    are, so that what stands beside the scene (masks, areas, hooks) counts as before."""
+    are, so that what stands beside the scene (masks, areas, hooks) counts as before. `own`: by scene."""
     for place, cond in enumerate(group):
-        scene = scenes.get(cond["uuid"])
-        for region, prompt in enumerate(scene.prompts[1:] if scene else ()):
+        for region, prompt in enumerate(own.get(cond["uuid"], ())):
             text = cond["model_conds"]["c_crossattn"]
             context = prompt.context.unsqueeze(0).to(text.cond)
             replaced = {

@@ -18,9 +18,10 @@ def region_setting_inputs() -> list[io.Input]:
             "mode",
             options=list(MODES),
             default="attention",
-            tooltip="attention: every region attends to its own prompt; nearly as fast as without regions. paper: in "
-            "the first steps each region is also predicted on its own, one more pass per region. paper + "
-            "bootstrap: those passes see a plain colour around the region, so that its subject forms inside.",
+            tooltip="attention: every region attends to its own prompt; nearly as fast as without regions. one at a "
+            "time: in the first steps the scene is also predicted with each region alone, one more pass per region, so "
+            "that no subject is crowded out. paper: those passes are of the region's prompt over the whole frame. "
+            "paper + bootstrap: and they see a plain colour around the region.",
         ),
         io.Float.Input(
             "region_steps",
@@ -28,8 +29,8 @@ def region_setting_inputs() -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.05,
-            tooltip="Share of the steps in which regions are predicted on their own (paper modes). More keeps "
-            "subjects apart; less gives one coherent scene, and is faster.",
+            tooltip="Share of the steps in which regions are predicted on their own (not in attention mode). More "
+            "keeps subjects apart; less gives one coherent scene, and is faster.",
         ),
         io.Float.Input(
             "alpha",
@@ -37,8 +38,8 @@ def region_setting_inputs() -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.05,
-            tooltip="How much of the whole scene's prediction stays inside a region (paper modes). The paper "
-            "uses 0.1; 1 changes nothing.",
+            tooltip="How much of the whole scene's prediction stays inside a region (not in attention mode). The "
+            "paper uses 0.1; 1 changes nothing.",
         ),
         io.Float.Input(
             "blend",

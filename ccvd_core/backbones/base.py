@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeGuard
 
 import torch
@@ -99,6 +99,11 @@ class RegionalPrompt:
     @property
     def is_plain(self) -> bool:
         return len(self.prompts) == 1 and self.prompts[0].is_plain
+
+    def only(self, region: int) -> RegionalPrompt:
+        """The scene with one of its regions (from 1) and the surroundings."""
+        kept = replace(self.regions, regions=(self.regions.regions[region - 1],))
+        return replace(self, prompts=(self.prompts[0], self.prompts[region]), regions=kept)
 
 
 AnyPrompt = ConceptPrompt | RegionalPrompt

@@ -103,6 +103,7 @@ def theirs(value: Any) -> Any:
         RegionSettings(blend=0.5),
         RegionSettings("paper", region_steps=0.5, alpha=0.2),
         RegionSettings("paper + bootstrap", region_steps=0.75, bootstrap_steps=0.5, blend=0.3),
+        RegionSettings("one at a time", region_steps=0.5, contrast_steps=0.5),
         RegionSettings(contrast_steps=0.5),
         RegionSettings("paper", region_steps=0.5, contrast_steps=0.75),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ccvd_core.noise_merge import RegionSettings
+from ccvd_core.noise_merge import Mode, RegionSettings
 from ccvd_core.sampling import sample
 from tests.backbones.scenes import LEFT, RIGHT, region, scene, two_concepts
 from tests.reference import regions as reference
@@ -16,6 +16,7 @@ MODES = [
     RegionSettings(),
     RegionSettings("paper", region_steps=1.0),
     RegionSettings("paper + bootstrap", region_steps=1.0, bootstrap_steps=0.5),
+    RegionSettings("one at a time", region_steps=1.0),
 ]
 
 
@@ -72,12 +73,16 @@ def test_contrast_guides_away_from_the_scene_without_its_regions(double, case, o
     torch.testing.assert_close(ours, latents, atol=1e-6, rtol=1e-5)
 
 
-def test_paper_mode_merges_by_the_formula(double, case, one, other, make_prompt):
-    """One step, cfg 1: the result is the noise minus the merged velocity."""
+@pytest.mark.parametrize("mode", ["paper", "one at a time"])
+def test_modes_merge_by_the_formula(double, case, one, other, make_prompt, mode: Mode):
+    """One step, cfg 1: the result is the noise minus the merged velocity.
+
+    One at a time, a region's own prediction is that of a scene with this region alone.
+    """
     noise, alpha = case.latents[:1].double(), 0.4
     regional = scene([one, other, one], LEFT, RIGHT)
     negative = make_prompt("", (0.0, 0.0), rows=())
-    settings = RegionSettings("paper", region_steps=1.0, alpha=alpha)
+    settings = RegionSettings(mode, region_steps=1.0, alpha=alpha)
     t, grid = torch.ones(1, dtype=torch.float64), double.grid(noise.shape[1:])
     with two_concepts(double) as attachment:
         ours = sample(double, attachment, [regional], negative, noise, steps=1, cfg=1.0, regions=settings)
@@ -85,8 +90,9 @@ def test_paper_mode_merges_by_the_formula(double, case, one, other, make_prompt)
             whole = double.predict(noise, t, [regional])[0]
             masses = attachment.attention_masses()[0]
         own = []
-        for prompt in (other, one):
-            with attachment.activate([prompt], CPU):
+        paper = mode == "paper"
+        for prompt in (other, one) if paper else (scene([one, other], LEFT), scene([one, one], RIGHT)):
+            with attachment.activate([prompt], CPU, grid=grid):
                 own.append(double.predict(noise, t, [prompt])[0])
     masks = torch.zeros(2, *noise.shape[2:], dtype=torch.float64)
     masks[0, :, :, :2] = 1  # centres of six latents: 1/12, 3/12, ... of the width

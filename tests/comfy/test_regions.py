@@ -156,19 +156,20 @@ def test_modes_differ_and_every_sampler_takes_them(server: ComfyServer) -> None:
     early = scene(graph, PARK, ("left", REX, LEFT), ("kit", KIT, RIGHT), model=before)
     # A stock node that clones the model.
     cloned = graph.add("ModelSamplingSD3", model=patched, shift=3.0).out()
-    none, attention, only_paper, bootstrapped, stock, clone, first, alpha_1 = latents(
+    none, attention, only_paper, bootstrapped, one_at_a_time, stock, clone, first, alpha_1 = latents(
         server,
         graph,
         graph.sample(plain.out(0), plain.out(1)),
         sampler(graph, used),
         sampler(graph, used, mode="paper"),
         sampler(graph, used, mode="paper + bootstrap"),
+        sampler(graph, used, mode="one at a time"),
         graph.sample(patched, used.out(1)),
         graph.sample(cloned, used.out(1)),
         graph.sample(early.out(0), early.out(1)),
         sampler(graph, used, mode="paper", alpha=1.0),
     )
-    different = [none, attention, only_paper, bootstrapped]
+    different = [none, attention, only_paper, bootstrapped, one_at_a_time]
     assert all((a - b).abs().max() > 1e-3 for i, a in enumerate(different) for b in different[:i])
     assert all(torch.equal(result, bootstrapped) for result in (stock, clone, first))
     torch.testing.assert_close(alpha_1, attention, **ROUNDING)

@@ -136,7 +136,7 @@ def test_settings_count_steps_and_refuse_nonsense():
     assert paper.merged_steps(2) == 1 and RegionSettings("paper", region_steps=0.0).merged_steps(10) == 0
     assert [RegionSettings(contrast_steps=share).contrasted_steps(10) for share in (0.0, 0.01, 1.0)] == [0, 1, 10]
     assert RegionSettings().merged_steps(10) == 0 and RegionSettings("paper").bootstrapped_steps(10) == 0
-    with pytest.raises(CCVDError, match=r"mode must be one of attention, paper, paper \+ bootstrap"):
+    with pytest.raises(CCVDError, match=r"mode must be one of attention, one at a time, paper, paper \+ bootstrap"):
         RegionSettings("fast")  # type: ignore[arg-type]
     with pytest.raises(CCVDError, match="alpha must be between 0 and 1"):
         RegionSettings(alpha=1.5)
