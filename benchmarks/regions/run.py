@@ -2,7 +2,7 @@
 
     python benchmarks/regions/run.py                    the tables: results.csv, contact sheets
     python benchmarks/regions/run.py --tuning           placement on layouts kept for choosing settings; writes nothing
-    python benchmarks/regions/run.py --only cost        one part: placement, cost, library
+    python benchmarks/regions/run.py --only cost        one part: placement, cost, library; other rows stay
 
 Rows are described in methods.py, the metrics in measure.py and benchmarks/README.md.
 """
@@ -86,18 +86,13 @@ def placement(
                     yield Row(method, count, "yes" if moving else "no", seed, metric, share)
 
 
-def write_csv(rows: Sequence[Row], path: Path, parts: Sequence[str]) -> None:
-    """Replace the rows of these parts, keep the others."""
-    metrics = {
-        "placement": ("placed", "leaked"),
-        "cost": ("step_ratio",),
-        "library": ("library_ratio", "setup_seconds"),
-    }
-    replaced = {metric for part in parts for metric in metrics[part]}
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Put these rows in the place of those that they measure again, and keep the others."""
+    replaced = {tuple(map(str, astuple(row)[:-1])) for row in rows}
     kept: list[list[str]] = []
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
-            kept = [line for line in list(csv.reader(file))[1:] if line[4] not in replaced]
+            kept = [line for line in list(csv.reader(file))[1:] if tuple(line[:-1]) not in replaced]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([field.name for field in fields(Row)])
@@ -136,7 +131,7 @@ def main() -> None:
         for method, count, metric, value in library_cost():
             add(Row(method, count, "", seed, metric, value))
     if not args.tuning:
-        write_csv(rows, Path(__file__).parent / "results.csv", parts)
+        write_csv(rows, Path(__file__).parent / "results.csv")
 
 
 if __name__ == "__main__":
