@@ -96,7 +96,6 @@ def predict(studio: Studio, attachment: Attachment, latents: Tensor, t: Tensor, 
 
 
 CONTRAST = RegionSettings("attention", contrast_steps=0.4)
-ONE_AT_A_TIME = RegionSettings("one at a time", contrast_steps=0.4)
 
 METHODS: dict[str, Drawer] = {
     "prompt_only": prompt_only,
@@ -105,8 +104,7 @@ METHODS: dict[str, Drawer] = {
     "attention_shared_adapters": regional(RegionSettings("attention"), shared_adapters=True),
     "attention_together": regional(RegionSettings("attention"), reading="together"),
     "attention_together_contrast": regional(CONTRAST, reading="together"),
-    "one_at_a_time": regional(replace(ONE_AT_A_TIME, contrast_steps=0.0)),
-    "one_at_a_time_contrast": regional(ONE_AT_A_TIME),
+    "one_at_a_time_contrast": regional(RegionSettings("one at a time", contrast_steps=0.4)),
     "paper": regional(RegionSettings("paper")),
     "paper_bootstrap": regional(RegionSettings("paper + bootstrap")),
 }
