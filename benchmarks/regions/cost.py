@@ -29,7 +29,7 @@ from ccvd_core.regions import RegionSet
 
 MOST_REGIONS, LIBRARIES, REPEATS, RANK = 8, (1, 8, 35), 5, 16
 WAN_REGIONS, WAN_LATENT_SHAPE = (1, 2, 4, 8), (16, 3, 60, 104)
-TIMED = ("attention", "paper", "paper_bootstrap", "stock_masked")
+TIMED = ("attention", "one_at_a_time_contrast", "paper", "paper_bootstrap", "stock_masked")
 
 
 @torch.no_grad()
