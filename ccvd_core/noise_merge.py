@@ -26,13 +26,13 @@ class RegionSettings:
     """How regions are sampled.
 
     `attention`: region attention alone, one model call per step. `paper`: for the first `region_steps` share of the
-    steps also one prediction per region, of its prompt over the whole frame, merged with strength 1 - `alpha`.
-    `one at a time`: those predictions are of the scene with that region alone, by region attention, so that its subject
-    forms where the region is and no other one competes. `paper + bootstrap`: in the first
-    `bootstrap_steps` share (of all steps, at most `region_steps`) those predictions see one plain colour outside their
-    region, so that its subject forms inside (MultiDiffusion). `blend` softens the regions' edges, 0..1.
-    In the first `contrast_steps` share, in any mode, the whole frame's prompt takes the negative prompt's place: the
-    guidance then points from the empty scene to the scene with its subjects.
+    steps also one prediction per region, of its prompt over the whole frame, merged by attention and `alpha`.
+    `paper + bootstrap`: in the first `bootstrap_steps` share (of all steps, at most `region_steps`) those predictions
+    see one plain colour outside their region, so that its subject forms inside (MultiDiffusion).
+    `one at a time`: those predictions are of the scene with that region alone, by region attention, and outside the
+    region they see the scene without any region, as noisy as the latents: no other subject is there to compete.
+    `blend` softens the regions' edges, 0..1. In the first `contrast_steps` share, in any mode, the whole frame's prompt
+    takes the negative prompt's place: the guidance then points from the empty scene to the scene with its subjects.
     """
 
     mode: Mode = "attention"
@@ -63,6 +63,12 @@ class RegionSettings:
         if self.mode != "paper + bootstrap":
             return 0
         return min(self.merged_steps(steps), first_steps(self.bootstrap_steps, steps))
+
+    def strengths(self, masses: Float[Tensor, "*batch regions"]) -> Float[Tensor, "*batch regions"]:
+        """How much of a region is its own prediction: b_k, or 1 - alpha where nothing competes for attention."""
+        if self.mode == "one at a time":
+            return torch.full_like(masses, 1 - self.alpha)
+        return merge_strengths(masses, self.alpha)
 
 
 def first_steps(share: float, steps: int) -> int:
@@ -104,6 +110,19 @@ def bootstrap_input(
 ) -> Float[Tensor, "*batch channels frames height width"]:
     """A region's own input: the noisy latents inside, `background` (a plain colour, as noisy as they are) outside."""
     return torch.lerp(background, noisy, mask.to(noisy))
+
+
+def noisy_surroundings(
+    clean: Float[Tensor, "*batch channels frames height width"],
+    first: Float[Tensor, "*batch channels frames height width"],
+    remaining: float | Float[Tensor, ""],
+) -> Float[Tensor, "*batch channels frames height width"]:
+    """The scene without its regions, later in sampling: on the straight line from `first` to `clean`.
+
+    `clean` is what the first step predicts the empty scene to be, from the latents `first` at its noise level; of that
+    level the share `remaining` is left. What a sampler's latents are made of (their noise, a video to change) stays.
+    """
+    return clean + remaining * (first - clean)
 
 
 def noised_colour(

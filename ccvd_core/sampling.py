@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .backbones.attachment import Attachment
 from .backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt, has_regions
-from .noise_merge import RegionSettings, bootstrap_input, merge_noise, merge_strengths, noised_colour
+from .noise_merge import RegionSettings, bootstrap_input, merge_noise, noised_colour, noisy_surroundings
 from .region_masks import latent_masks
 
 
@@ -52,7 +52,9 @@ def sample(
     contrasted = [*prompts, *(empty_scene(prompt, negative) for prompt in prompts)] if guided else plain
     grid = backbone.grid(noise.shape[1:])
     scenes = {row: prompt for row, prompt in enumerate(prompts) if isinstance(prompt, RegionalPrompt)}
-    own = {row: own_prompts(scene, settings) for row, scene in scenes.items()} if settings.merged_steps(steps) else {}
+    made = {id(scene): own_prompts(scene, settings) for scene in scenes.values()}
+    own = {row: made[id(scene)] for row, scene in scenes.items()}
+    empty: Tensor | None = None
     for step, (t, next_t) in enumerate(pairwise(times)):
         on_step()
         batch = torch.cat([latents, latents]) if guided else latents
@@ -63,8 +65,14 @@ def sample(
             masses = attachment.attention_masses() if merging else []
         positive, base = velocity.chunk(2) if guided else (velocity, velocity)
         if merging:
-            hidden = noised_colour(noise, t, colour) if step < settings.bootstrapped_steps(steps) else None
-            positive = merged(backbone, attachment, scenes, own, latents, t, positive, masses, settings.alpha, hidden)
+            hidden = None
+            if settings.mode == "one at a time":
+                if empty is None:
+                    empty = without_regions(backbone, attachment, scenes, latents, t)
+                hidden = noisy_surroundings(empty, noise, t / times[0])
+            elif step < settings.bootstrapped_steps(steps):
+                hidden = noised_colour(noise, t, colour)
+            positive = merged(backbone, attachment, scenes, own, latents, t, positive, masses, settings, hidden)
         velocity = base + cfg * (positive - base) if guided else positive
         latents = latents + (next_t - t) * velocity
     return latents
@@ -88,6 +96,23 @@ def own_prompts(scene: RegionalPrompt, settings: RegionSettings) -> tuple[AnyPro
     return tuple(scene.only(region) for region in range(1, len(scene.prompts)))
 
 
+def without_regions(
+    backbone: Backbone,
+    attachment: Attachment,
+    scenes: Mapping[int, RegionalPrompt],
+    latents: Float[Tensor, "batch channels frames height width"],
+    t: Float[Tensor, ""],
+) -> Float[Tensor, "batch channels frames height width"]:
+    """The clean latents that one step predicts for the scenes' surroundings alone; other rows stay as they are."""
+    rows, prompts = list(scenes), [scene.prompts[0] for scene in scenes.values()]
+    batch = latents[rows]
+    with attachment.activate(prompts, batch.device, grid=backbone.grid(latents.shape[1:])):
+        velocity = backbone.predict(batch, t.expand(len(batch)), prompts).to(latents)
+    result = latents.clone()
+    result[rows] = batch - t * velocity
+    return result
+
+
 def merged(
     backbone: Backbone,
     attachment: Attachment,
@@ -97,7 +122,7 @@ def merged(
     t: Float[Tensor, ""],
     whole: Float[Tensor, "batch channels frames height width"],
     masses: Sequence[Float[Tensor, " regions"] | None],
-    alpha: float,
+    settings: RegionSettings,
     hidden: Float[Tensor, "batch channels frames height width"] | None,
 ) -> Float[Tensor, "batch channels frames height width"]:
     """Attention-guided noise estimation: predict every region on its own and merge (see `noise_merge`).
@@ -123,7 +148,7 @@ def merged(
     for row, prompts in own.items():
         mass = masses[row]
         if mass is not None:
-            strengths = merge_strengths(mass, alpha)
+            strengths = settings.strengths(mass)
             parts = torch.stack([found[row, region] for region in range(len(prompts))])
             result[row] = merge_noise(whole[row], parts, masks[row], strengths)
     return result

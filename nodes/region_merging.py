@@ -12,19 +12,36 @@ import torch
 from torch import Tensor
 
 from ..ccvd_core.backbones.base import AnyPrompt, RegionalPrompt, TokenGrid
-from ..ccvd_core.noise_merge import RegionSettings, bootstrap_input, merge_noise, merge_strengths
+from ..ccvd_core.noise_merge import RegionSettings, bootstrap_input, merge_noise, noisy_surroundings
 from ..ccvd_core.region_masks import latent_masks
 from ..ccvd_core.sampling import own_prompts
+
+Place = tuple[int, uuid.UUID]
+"""The number of a group of conditionings, and a scene in it."""
 
 
 @dataclass(frozen=True, eq=False)
 class OwnPrediction:
-    """One more group to compute: group number `group` with its scene `scene` replaced by region `region` (from 0)."""
+    """One more group to compute: group `group` with prompt `region` (from 0) in the place of its scene `scene`."""
 
     group: int
     scene: uuid.UUID
     region: int
     conds: list[dict[str, Any]]
+
+    @property
+    def place(self) -> Place:
+        """Where its scene is."""
+        return self.group, self.scene
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """A scene without its regions, over the whole clip: the latents `first` of the first step, and what it predicts."""
+
+    scene: RegionalPrompt
+    first: Tensor
+    clean: Tensor
 
 
 class RegionMerging:
@@ -35,6 +52,8 @@ class RegionMerging:
         self._noise: Tensor | None = None
         self._masks: dict[Any, tuple[RegionalPrompt, Tensor]] = {}
         self._own: dict[int, tuple[RegionalPrompt, tuple[AnyPrompt, ...]]] = {}
+        self._first_sigma: float | None = None
+        self._surroundings: dict[tuple[int, int], Surroundings] = {}
         self.measures = False
         """The model calls of now are to measure attention."""
         self.masses: dict[uuid.UUID, list[Tensor | None]] = {}
@@ -47,7 +66,8 @@ class RegionMerging:
         try:
             yield
         finally:
-            self._noise, self._masks, self._own = None, {}, {}
+            self._noise, self._first_sigma = None, None
+            self._masks, self._own, self._surroundings = {}, {}, {}
 
     def now(self, timestep: Tensor, options: Mapping[str, Any]) -> bool:
         """Whether predictions are merged at this sigma."""
@@ -81,49 +101,57 @@ class RegionMerging:
         """What `executor` gives for `conds`, with the regions' own predictions merged in.
 
         They are further groups of the same call, which ComfyUI batches as memory allows, or calls of their own where
-        they see another input (bootstrap). `prompts` learns whose they are.
+        they see another input: a plain colour (bootstrap), or what the first step predicts without the regions (one at
+        a time). `prompts` learns whose they are.
         """
-        theirs = {name: self._own_prompts(scene) for name, scene in scenes.items()}
-        own = [part for number, group in enumerate(conds) for part in own_groups(number, group or (), theirs, prompts)]
+        own = further_groups(conds, {name: self._own_prompts(scene) for name, scene in scenes.items()}, prompts)
+        empty: list[OwnPrediction] = []
+        if self._first_sigma is None:
+            self._first_sigma = float(timestep.max())
+        if self._settings.mode == "one at a time" and float(timestep.max()) == self._first_sigma:
+            empty = further_groups(conds, {name: scene.prompts[:1] for name, scene in scenes.items()}, prompts)
         self.masses, self.measures = {}, True
-        hidden = self._background(model, x, timestep, options)
+        hidden = self._hidden(own, scenes, model, x, timestep, options)
+        beside = [part for part in own if part.place not in hidden]
         try:
-            extra = [] if hidden is not None else [part.conds for part in own]
-            results = executor(model, [*conds, *extra], x, timestep, options)
+            extra = [part.conds for part in (*beside, *empty)]
+            results = list(executor(model, [*conds, *extra], x, timestep, options))
             self.measures = False
-            results, predictions = list(results[: len(conds)]), list(results[len(conds) :])
-            if hidden is not None:
-                for part in own:
-                    seen = bootstrap_input(x, hidden, self._mask(scenes[part.scene], x, grid)[part.region])
+            results, further = results[: len(conds)], results[len(conds) :]
+            predictions = dict(zip(beside, further, strict=False))
+            for part in own:
+                if part not in predictions:
+                    seen = bootstrap_input(x, hidden[part.place], self._mask(scenes[part.scene], x, grid)[part.region])
                     denoised = executor(model, [part.conds], seen, timestep, options)[0]
                     # What the same noise means for x: at soft edges the two inputs differ.
-                    predictions.append(denoised + (x - seen))
+                    predictions[part] = denoised + (x - seen)
         finally:
             self.measures = False
+        for part, clean in zip(empty, further[len(beside) :], strict=True):
+            self._remember(part, scenes[part.scene], x, clean, options)
         for group in {part.group for part in own}:
-            results[group] = self._merge_group(results[group], group, own, predictions, scenes, grid)
+            results[group] = self._merge_group(results[group], group, predictions, scenes, grid)
         return results
 
     def _merge_group(
         self,
         whole: Tensor,
         group: int,
-        own: Sequence[OwnPrediction],
-        predictions: Sequence[Tensor],
+        predictions: Mapping[OwnPrediction, Tensor],
         scenes: Mapping[uuid.UUID, RegionalPrompt],
         grid: TokenGrid,
     ) -> Tensor:
         result = whole.clone()
         for name, scene in scenes.items():
-            parts = [p for p, part in zip(predictions, own, strict=True) if (part.group, part.scene) == (group, name)]
+            parts = {part.region: found for part, found in predictions.items() if part.place == (group, name)}
             # A scene that did not take part in this step (ConditioningSetTimestepRange) has no masses.
             if not parts or name not in self.masses:
                 continue
             masks = self._mask(scene, whole, grid)
             for row, mass in enumerate(self.masses[name]):
                 if mass is not None:
-                    strengths = merge_strengths(mass, self._settings.alpha)
-                    changed = merge_noise(whole[row], torch.stack([part[row] for part in parts]), masks, strengths)
+                    found = torch.stack([parts[region][row] for region in sorted(parts)])
+                    changed = merge_noise(whole[row], found, masks, self._settings.strengths(mass))
                     result[row] += changed - whole[row]
         return result
 
@@ -141,21 +169,64 @@ class RegionMerging:
             self._masks[key] = (scene, masks.to(x))
         return self._masks[key][1]
 
-    def _background(self, model: Any, x: Tensor, timestep: Tensor, options: Mapping[str, Any]) -> Tensor | None:
+    def _remember(
+        self, part: OwnPrediction, scene: RegionalPrompt, x: Tensor, clean: Tensor, options: Mapping[str, Any]
+    ) -> None:
+        """Keep what the first step says of a scene's surroundings, with context windows for their frames."""
+        frames = frames_of(self._noise, x, options)
+        if self._noise is None or frames is None:
+            return
+        key = (part.group, id(scene))
+        if key not in self._surroundings:
+            self._surroundings[key] = Surroundings(scene, *(torch.zeros_like(self._noise).to(x) for _ in range(2)))
+        self._surroundings[key].first[:, :, frames] = x
+        self._surroundings[key].clean[:, :, frames] = clean
+
+    def _hidden(
+        self,
+        own: Sequence[OwnPrediction],
+        scenes: Mapping[uuid.UUID, RegionalPrompt],
+        model: Any,
+        x: Tensor,
+        timestep: Tensor,
+        options: Mapping[str, Any],
+    ) -> dict[Place, Tensor]:
+        """What regions' own predictions see outside their region, by scene; nothing: the latents as they are."""
+        if self._settings.mode != "one at a time":
+            colour = self._noised_colour(model, x, timestep, options)
+            return {} if colour is None else {part.place: colour for part in own}
+        frames, sigma, hidden = frames_of(self._noise, x, options), float(timestep.max()), {}
+        for group, name in {part.place for part in own}:
+            known = self._surroundings.get((group, id(scenes[name])))
+            if known is not None and frames is not None and self._first_sigma and sigma != self._first_sigma:
+                remaining = sigma / self._first_sigma
+                around = noisy_surroundings(known.clean[:, :, frames], known.first[:, :, frames], remaining)
+                hidden[group, name] = around.to(x)
+        return hidden
+
+    def _noised_colour(self, model: Any, x: Tensor, timestep: Tensor, options: Mapping[str, Any]) -> Tensor | None:
         """A plain colour (the mean of all latents) with the sampler's own noise at this sigma; None: no bootstrap now.
 
         A sampler that starts without noise (add_noise disabled) has none to give the colour.
         """
-        noise = self._noise
-        if noise is None or not self._before(self._settings.bootstrapped_steps, timestep, options):
+        frames = frames_of(self._noise, x, options)
+        if self._noise is None or frames is None or not self._noise.any():
             return None
-        window = options["transformer_options"].get("context_window")
-        if window is not None:
-            noise = window.get_tensor(noise)
-        if noise.shape != x.shape or not bool(noise.any()):
+        if not self._before(self._settings.bootstrapped_steps, timestep, options):
             return None
-        noise = noise.to(x)
+        noise = self._noise[:, :, frames].to(x)
         return model.model_sampling.noise_scaling(timestep, noise, torch.zeros_like(noise))
+
+
+def frames_of(clip: Tensor | None, x: Tensor, options: Mapping[str, Any]) -> Tensor | None:
+    """Which latent frames of the clip `x` shows: all, or a context window's. None: its shape is not the clip's."""
+    if clip is None:
+        return None
+    frames = torch.arange(clip.shape[2], device=clip.device)
+    window = options["transformer_options"].get("context_window")
+    if window is not None:
+        frames = window.get_tensor(frames.view(1, 1, -1, 1, 1), clip.device).flatten()
+    return frames if x.shape == (*clip.shape[:2], len(frames), *clip.shape[3:]) else None
 
 
 def away_from_empty(
@@ -173,22 +244,27 @@ def away_from_empty(
     return [conds[0], empty]
 
 
-def own_groups(
-    number: int,
-    group: Sequence[dict[str, Any]],
-    own: Mapping[uuid.UUID, Sequence[AnyPrompt]],
+def further_groups(
+    groups: Sequence[Any],
+    instead: Mapping[uuid.UUID, Sequence[AnyPrompt]],
     prompts: MutableMapping[uuid.UUID, AnyPrompt],
-) -> Iterator[OwnPrediction]:
-    """A group once more for each region of each scene in it: its own prompt in the scene's place, the others as they
-    are, so that what stands beside the scene (masks, areas, hooks) counts as before. `own`: by scene."""
-    for place, cond in enumerate(group):
-        for region, prompt in enumerate(own.get(cond["uuid"], ())):
-            text = cond["model_conds"]["c_crossattn"]
-            context = prompt.context.unsqueeze(0).to(text.cond)
-            replaced = {
-                **cond,
-                "uuid": uuid.uuid4(),
-                "model_conds": {**cond["model_conds"], "c_crossattn": text._copy_with(context)},
-            }
-            prompts[replaced["uuid"]] = prompt
-            yield OwnPrediction(number, cond["uuid"], region, [*group[:place], replaced, *group[place + 1 :]])
+) -> list[OwnPrediction]:
+    """Every group once more for each prompt that is to stand `instead` of a scene in it, the others as they are.
+
+    What stands beside the scene (masks, areas, hooks) counts as before. `prompts` learns whose they are.
+    """
+    found = []
+    for number, group in enumerate(groups):
+        for place, cond in enumerate(group or ()):
+            for region, prompt in enumerate(instead.get(cond["uuid"], ())):
+                text = cond["model_conds"]["c_crossattn"]
+                context = prompt.context.unsqueeze(0).to(text.cond)
+                replaced = {
+                    **cond,
+                    "uuid": uuid.uuid4(),
+                    "model_conds": {**cond["model_conds"], "c_crossattn": text._copy_with(context)},
+                }
+                prompts[replaced["uuid"]] = prompt
+                around = [*group[:place], replaced, *group[place + 1 :]]
+                found.append(OwnPrediction(number, cond["uuid"], region, around))
+    return found

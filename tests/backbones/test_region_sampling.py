@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ccvd_core.noise_merge import Mode, RegionSettings
+from ccvd_core.backbones.base import AnyPrompt
+from ccvd_core.noise_merge import RegionSettings
 from ccvd_core.sampling import sample
 from tests.backbones.scenes import LEFT, RIGHT, region, scene, two_concepts
 from tests.reference import regions as reference
@@ -73,16 +74,12 @@ def test_contrast_guides_away_from_the_scene_without_its_regions(double, case, o
     torch.testing.assert_close(ours, latents, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["paper", "one at a time"])
-def test_modes_merge_by_the_formula(double, case, one, other, make_prompt, mode: Mode):
-    """One step, cfg 1: the result is the noise minus the merged velocity.
-
-    One at a time, a region's own prediction is that of a scene with this region alone.
-    """
+def test_paper_merges_by_the_formula(double, case, one, other, make_prompt):
+    """One step, cfg 1: the result is the noise minus the merged velocity."""
     noise, alpha = case.latents[:1].double(), 0.4
     regional = scene([one, other, one], LEFT, RIGHT)
     negative = make_prompt("", (0.0, 0.0), rows=())
-    settings = RegionSettings(mode, region_steps=1.0, alpha=alpha)
+    settings = RegionSettings("paper", region_steps=1.0, alpha=alpha)
     t, grid = torch.ones(1, dtype=torch.float64), double.grid(noise.shape[1:])
     with two_concepts(double) as attachment:
         ours = sample(double, attachment, [regional], negative, noise, steps=1, cfg=1.0, regions=settings)
@@ -90,17 +87,47 @@ def test_modes_merge_by_the_formula(double, case, one, other, make_prompt, mode:
             whole = double.predict(noise, t, [regional])[0]
             masses = attachment.attention_masses()[0]
         own = []
-        paper = mode == "paper"
-        for prompt in (other, one) if paper else (scene([one, other], LEFT), scene([one, one], RIGHT)):
+        for prompt in (other, one):
             with attachment.activate([prompt], CPU, grid=grid):
                 own.append(double.predict(noise, t, [prompt])[0])
-    masks = torch.zeros(2, *noise.shape[2:], dtype=torch.float64)
-    masks[0, :, :, :2] = 1  # centres of six latents: 1/12, 3/12, ... of the width
-    masks[1, :, :, 4:] = 1
     assert masses is not None
-    velocity = reference.merge(whole, torch.stack(own), masks, [float(a) for a in masses], alpha)
+    velocity = reference.merge(whole, torch.stack(own), halves(noise), [float(a) for a in masses], alpha)
     # The masses are float32.
     torch.testing.assert_close(ours[0], noise[0] - velocity, atol=1e-5, rtol=1e-5)
+
+
+def test_one_at_a_time_shows_a_region_the_scene_without_the_others(double, case, one, other, make_prompt):
+    """Two steps, cfg 1: outside its region an own prediction sees what the first step says of the surroundings."""
+    noise, alpha = case.latents[:1].double(), 0.4
+    regional = scene([one, other, one], LEFT, RIGHT)
+    negative = make_prompt("", (0.0, 0.0), rows=())
+    settings = RegionSettings("one at a time", region_steps=1.0, alpha=alpha)
+    alone = scene([one, other], LEFT), scene([one, one], RIGHT)
+    with two_concepts(double) as attachment:
+
+        def predict(latents: torch.Tensor, t: float, prompt: AnyPrompt) -> torch.Tensor:
+            with attachment.activate([prompt], CPU, grid=double.grid(noise.shape[1:])):
+                return double.predict(latents, torch.tensor([t], dtype=torch.float64), [prompt])
+
+        ours = sample(double, attachment, [regional], negative, noise, steps=2, cfg=1.0, regions=settings)
+        latents, clean = noise, noise - predict(noise, 1.0, one)
+        for t, next_t in ((1.0, 0.75), (0.75, 0.0)):
+            around, velocity = (1 - t) * clean + t * noise, predict(latents, t, regional)
+            whole = velocity
+            for mask, prompt in zip(halves(noise), alone, strict=True):
+                own = predict(torch.where(mask > 0, latents, around), t, prompt)
+                velocity = velocity + mask * (1 - alpha) * (own - whole)
+            latents = latents + (next_t - t) * velocity
+    # Times are embedded in float32.
+    torch.testing.assert_close(ours, latents, atol=1e-6, rtol=1e-5)
+
+
+def halves(latents: torch.Tensor) -> torch.Tensor:
+    """The masks of LEFT and RIGHT over six latents: centres at 1/12, 3/12, ... of the width."""
+    masks = torch.zeros(2, *latents.shape[2:], dtype=torch.float64)
+    masks[0, :, :, :2] = 1
+    masks[1, :, :, 4:] = 1
+    return masks
 
 
 def test_bootstrap_hides_the_surroundings(double, case, one, other, make_prompt):
