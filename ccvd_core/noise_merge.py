@@ -119,8 +119,8 @@ def noisy_surroundings(
 ) -> Float[Tensor, "*batch channels frames height width"]:
     """The scene without its regions, later in sampling: on the straight line from `first` to `clean`.
 
-    `clean` is what the first step predicts the empty scene to be, from the latents `first` at its noise level; of that
-    level the share `remaining` is left. What a sampler's latents are made of (their noise, a video to change) stays.
+    `clean` is what the first step, guided, predicts the empty scene to be, from the latents `first` at its noise level;
+    of that level the share `remaining` is left. What a sampler's latents are made of (noise, a video to change) stays.
     """
     return clean + remaining * (first - clean)
 

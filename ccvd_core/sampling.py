@@ -68,7 +68,7 @@ def sample(
             hidden = None
             if settings.mode == "one at a time":
                 if empty is None:
-                    empty = without_regions(backbone, attachment, scenes, latents, t)
+                    empty = without_regions(backbone, attachment, scenes, negative, latents, t, cfg)
                 hidden = noisy_surroundings(empty, noise, t / times[0])
             elif step < settings.bootstrapped_steps(steps):
                 hidden = noised_colour(noise, t, colour)
@@ -100,16 +100,22 @@ def without_regions(
     backbone: Backbone,
     attachment: Attachment,
     scenes: Mapping[int, RegionalPrompt],
+    negative: ConceptPrompt,
     latents: Float[Tensor, "batch channels frames height width"],
     t: Float[Tensor, ""],
+    cfg: float,
 ) -> Float[Tensor, "batch channels frames height width"]:
     """The clean latents that one step predicts for the scenes' surroundings alone; other rows stay as they are."""
-    rows, prompts = list(scenes), [scene.prompts[0] for scene in scenes.values()]
-    batch = latents[rows]
+    rows = list(scenes)
+    prompts = [scene.prompts[0] for scene in scenes.values()]
+    if cfg != 1.0:
+        prompts += [negative] * len(rows)
+    batch = latents[rows].repeat(len(prompts) // len(rows), 1, 1, 1, 1)
     with attachment.activate(prompts, batch.device, grid=backbone.grid(latents.shape[1:])):
         velocity = backbone.predict(batch, t.expand(len(batch)), prompts).to(latents)
+    parts = velocity.split(len(rows))
     result = latents.clone()
-    result[rows] = batch - t * velocity
+    result[rows] -= t * (parts[-1] + cfg * (parts[0] - parts[-1]))
     return result
 
 

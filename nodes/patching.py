@@ -80,7 +80,8 @@ class ConceptRuntime:
     def sample(self, executor: Any, guider: Any, sigmas: Any, extra: Any, callback: Any, noise: Any, *args: Any) -> Any:
         """SAMPLER_SAMPLE wrapper: what is made once per run is kept as long as the sampler runs, and its noise."""
         try:
-            with self._merging.run(noise):
+            # Guiders with several scales have no cfg.
+            with self._merging.run(noise, getattr(guider, "cfg", 1.0)):
                 return executor(guider, sigmas, extra, callback, noise, *args)
         finally:
             self._prompts, self._known = {}, {}
@@ -98,12 +99,13 @@ class ConceptRuntime:
                 if KEY in cond:
                     self._prompts[cond["uuid"]] = self._prompt(cond)
         scenes = {u: prompt for u, prompt in self._prompts.items() if isinstance(prompt, RegionalPrompt)}
+        negative = conds[1] if len(conds) == 2 and conds[1] else []
         if scenes and self._merging.contrasts(timestep, options):
             conds = away_from_empty(conds, scenes, self._prompts)
         if self._backbone is None or not scenes or not self._merging.now(timestep, options):
             return executor(model, conds, x, timestep, options)
         grid = self._backbone.call_grid(x, options["transformer_options"], None, {})
-        return self._merging.merged(executor, model, conds, x, timestep, options, scenes, self._prompts, grid)
+        return self._merging.merged(executor, model, conds, x, timestep, options, scenes, self._prompts, negative, grid)
 
     def run_model(
         self,

@@ -50,6 +50,7 @@ class RegionMerging:
     def __init__(self, settings: RegionSettings) -> None:
         self._settings = settings
         self._noise: Tensor | None = None
+        self._cfg = 1.0
         self._masks: dict[Any, tuple[RegionalPrompt, Tensor]] = {}
         self._own: dict[int, tuple[RegionalPrompt, tuple[AnyPrompt, ...]]] = {}
         self._first_sigma: float | None = None
@@ -60,9 +61,9 @@ class RegionMerging:
         """By conditioning, per batch row: a_k of the regions."""
 
     @contextmanager
-    def run(self, noise: Tensor | None) -> Iterator[None]:
-        """While a sampler runs, with the noise it began with."""
-        self._noise = noise
+    def run(self, noise: Tensor | None, cfg: float) -> Iterator[None]:
+        """While a sampler runs, with the noise it began with and its guidance."""
+        self._noise, self._cfg = noise, cfg
         try:
             yield
         finally:
@@ -96,13 +97,14 @@ class RegionMerging:
         options: Mapping[str, Any],
         scenes: Mapping[uuid.UUID, RegionalPrompt],
         prompts: MutableMapping[uuid.UUID, AnyPrompt],
+        negative: Sequence[dict[str, Any]],
         grid: TokenGrid,
     ) -> list[Tensor]:
         """What `executor` gives for `conds`, with the regions' own predictions merged in.
 
         They are further groups of the same call, which ComfyUI batches as memory allows, or calls of their own where
         they see another input: a plain colour (bootstrap), or what the first step predicts without the regions (one at
-        a time). `prompts` learns whose they are.
+        a time; guided away from `negative`). `prompts` learns whose they are.
         """
         own = further_groups(conds, {name: self._own_prompts(scene) for name, scene in scenes.items()}, prompts)
         empty: list[OwnPrediction] = []
@@ -114,7 +116,7 @@ class RegionMerging:
         hidden = self._hidden(own, scenes, model, x, timestep, options)
         beside = [part for part in own if part.place not in hidden]
         try:
-            extra = [part.conds for part in (*beside, *empty)]
+            extra = [part.conds for part in (*beside, *empty)] + ([negative] if empty and negative else [])
             results = list(executor(model, [*conds, *extra], x, timestep, options))
             self.measures = False
             results, further = results[: len(conds)], results[len(conds) :]
@@ -127,7 +129,9 @@ class RegionMerging:
                     predictions[part] = denoised + (x - seen)
         finally:
             self.measures = False
-        for part, clean in zip(empty, further[len(beside) :], strict=True):
+        for part, clean in zip(empty, further[len(beside) :], strict=False):
+            if negative:
+                clean = further[-1] + self._cfg * (clean - further[-1])
             self._remember(part, scenes[part.scene], x, clean, options)
         for group in {part.group for part in own}:
             results[group] = self._merge_group(results[group], group, predictions, scenes, grid)

@@ -103,7 +103,8 @@ def theirs(value: Any) -> Any:
         RegionSettings(blend=0.5),
         RegionSettings("paper", region_steps=0.5, alpha=0.2),
         RegionSettings("paper + bootstrap", region_steps=0.75, bootstrap_steps=0.5, blend=0.3),
-        RegionSettings("one at a time", region_steps=0.5, contrast_steps=0.5),
+        RegionSettings("one at a time", region_steps=0.75, contrast_steps=0.5, blend=0.3),
+        RegionSettings("one at a time", region_steps=0.5),
         RegionSettings(contrast_steps=0.5),
         RegionSettings("paper", region_steps=0.5, contrast_steps=0.75),
     ],
@@ -138,3 +139,19 @@ def test_backbones_of_both_agree_on_the_fingerprint(model: Any, base: DemoBase):
     assert ComfyWanBackbone(model.model.diffusion_model, base.encode_text).fingerprint.matches(
         base.backbone().fingerprint
     )
+
+
+@pytest.mark.usefixtures("model")
+def test_a_context_window_has_its_own_frames_of_the_surroundings():
+    """With the anchor frame that ComfyUI puts before a window; none where the shapes say that it is another clip."""
+    from comfy.context_windows import IndexListContextWindow
+
+    frames_of = from_pack("nodes.region_merging").frames_of
+    window = IndexListContextWindow([4, 5, 6], dim=2, total_frames=9)
+    clip, seen = torch.zeros(1, 16, 9, 2, 2), torch.zeros(1, 16, 3, 2, 2)
+    options: dict[str, Any] = {"transformer_options": {"context_window": window}}
+    assert frames_of(clip, seen, options).tolist() == [4, 5, 6]
+    window.causal_anchor_index = 0
+    assert frames_of(clip, torch.zeros(1, 16, 4, 2, 2), options).tolist() == [0, 4, 5, 6]
+    assert frames_of(clip, seen, options) is None
+    assert frames_of(clip, clip, {"transformer_options": {}}).tolist() == list(range(9))

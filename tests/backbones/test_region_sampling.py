@@ -97,8 +97,8 @@ def test_paper_merges_by_the_formula(double, case, one, other, make_prompt):
 
 
 def test_one_at_a_time_shows_a_region_the_scene_without_the_others(double, case, one, other, make_prompt):
-    """Two steps, cfg 1: outside its region an own prediction sees what the first step says of the surroundings."""
-    noise, alpha = case.latents[:1].double(), 0.4
+    """Two steps: outside its region an own prediction sees what the first step, guided, says of the surroundings."""
+    noise, alpha, cfg = case.latents[:1].double(), 0.4, 3.0
     regional = scene([one, other, one], LEFT, RIGHT)
     negative = make_prompt("", (0.0, 0.0), rows=())
     settings = RegionSettings("one at a time", region_steps=1.0, alpha=alpha)
@@ -109,15 +109,18 @@ def test_one_at_a_time_shows_a_region_the_scene_without_the_others(double, case,
             with attachment.activate([prompt], CPU, grid=double.grid(noise.shape[1:])):
                 return double.predict(latents, torch.tensor([t], dtype=torch.float64), [prompt])
 
-        ours = sample(double, attachment, [regional], negative, noise, steps=2, cfg=1.0, regions=settings)
-        latents, clean = noise, noise - predict(noise, 1.0, one)
+        def guided(velocity: torch.Tensor, away: torch.Tensor) -> torch.Tensor:
+            return away + cfg * (velocity - away)
+
+        ours = sample(double, attachment, [regional], negative, noise, steps=2, cfg=cfg, regions=settings)
+        latents, clean = noise, noise - guided(predict(noise, 1.0, one), predict(noise, 1.0, negative))
         for t, next_t in ((1.0, 0.75), (0.75, 0.0)):
             around, velocity = (1 - t) * clean + t * noise, predict(latents, t, regional)
             whole = velocity
             for mask, prompt in zip(halves(noise), alone, strict=True):
                 own = predict(torch.where(mask > 0, latents, around), t, prompt)
                 velocity = velocity + mask * (1 - alpha) * (own - whole)
-            latents = latents + (next_t - t) * velocity
+            latents = latents + (next_t - t) * guided(velocity, predict(latents, t, negative))
     # Times are embedded in float32.
     torch.testing.assert_close(ours, latents, atol=1e-6, rtol=1e-5)
 

@@ -114,6 +114,7 @@ def test_a_full_frame_region_is_its_prompt_with_any_sampler(server: ComfyServer)
         graph.sample(model.out(), covered.out(1)),
         sampler(graph, covered),
         sampler(graph, covered, mode="paper"),
+        sampler(graph, covered, mode="one at a time"),
     )
     for result in ours:
         torch.testing.assert_close(result, expected, **ROUNDING)
@@ -185,7 +186,13 @@ def test_cfg_1_and_two_videos_in_one_batch(server: ComfyServer) -> None:
         graph,
         *(
             sampler(graph, used, mode=mode, cfg=cfg, latent_image=latent.out())
-            for mode, cfg in (("attention", 3.0), ("paper", 1.0), ("paper + bootstrap", 3.0))
+            for mode, cfg in (
+                ("attention", 3.0),
+                ("paper", 1.0),
+                ("paper + bootstrap", 3.0),
+                ("one at a time", 1.0),
+                ("one at a time", 3.0),
+            )
             for latent in (alone, pair)
         ),
     )
@@ -194,7 +201,7 @@ def test_cfg_1_and_two_videos_in_one_batch(server: ComfyServer) -> None:
         torch.testing.assert_close(two[:1], one, **ROUNDING)
 
 
-@pytest.mark.parametrize("mode", ["attention", "paper"])
+@pytest.mark.parametrize("mode", ["attention", "paper", "one at a time"])
 def test_stock_conditionings_beside_a_scene(server: ComfyServer, mode: str) -> None:
     """With one step and cfg 1 the result is linear in the prediction, so two combined prompts give their mean."""
     graph = Graph()
@@ -293,17 +300,19 @@ def test_context_windows(server: ComfyServer) -> None:
             retain_first_frame=False,
         ).out()
 
-    expected, identical, paper, other = latents(
+    expected, identical, paper, other, alone = latents(
         server,
         graph,
         graph.sample(windowed(plain), plain.out(1), latent_image=latent),
         graph.sample(windowed(same), same.out(1), latent_image=latent),
         sampler(graph, Windowed(windowed(same), same), mode="paper", latent_image=latent),
         sampler(graph, Windowed(windowed(mixed), mixed), mode="paper + bootstrap", latent_image=latent),
+        sampler(graph, Windowed(windowed(mixed), mixed), mode="one at a time", latent_image=latent),
     )
     torch.testing.assert_close(identical, expected, **ROUNDING)
     torch.testing.assert_close(paper, expected, **ROUNDING)
-    assert (other - expected).abs().max() > 1e-3
+    assert all((result - expected).abs().max() > 1e-3 for result in (other, alone))
+    assert (other - alone).abs().max() > 1e-3
 
 
 class Windowed:
