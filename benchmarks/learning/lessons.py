@@ -59,11 +59,6 @@ class LessonPlan:
                 examples.append(Example(base.to_latents(to_tensor(frames[None]))[0], self.caption(scene)))
         return examples
 
-    def clips(self, base: DemoBase) -> list[Example]:
-        """As many moving clips of a subject as there are pictures of it, for lessons that are given both."""
-        scenes = self._scenes()
-        return [Example(base.to_latents(to_tensor(s.render()[None]))[0], self.caption(s)) for s in scenes]
-
     def judged_scenes(self, count: int, with_concept: bool, seed: int) -> list[Scene]:
         """Scenes of captions that learning did not use."""
         learned = {(s.actors[0].subject, s.actors[0].motion, s.background) for s in self._learned_scenes()}
@@ -75,15 +70,13 @@ class LessonPlan:
         return scenes
 
     def _learned_scenes(self) -> list[Scene]:
-        return [scene if self.kind == "motion" else standing(scene) for scene in self._scenes()]
-
-    def _scenes(self) -> list[Scene]:
         rng = np.random.default_rng([3, sum(map(ord, self.name))])
         backgrounds = list(BACKGROUNDS)
-        return [
-            replace(self.scene(rng, True), background=backgrounds[index % len(backgrounds)])
-            for index in range(EXAMPLES)
-        ]
+        scenes = []
+        for index in range(EXAMPLES):
+            scene = replace(self.scene(rng, True), background=backgrounds[index % len(backgrounds)])
+            scenes.append(scene if self.kind == "motion" else standing(scene))
+        return scenes
 
 
 def standing(scene: Scene) -> Scene:

@@ -13,7 +13,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from itertools import chain
 from pathlib import Path
 
@@ -28,12 +28,11 @@ from base import load_base  # noqa: E402
 from cost import library_cost, step_cost, wan_step_cost  # noqa: E402
 from evaluate import contact_sheet  # noqa: E402
 from layouts import PLANS, TABLE_SEED, TUNING_SEED, random_cases  # noqa: E402
-from lessons import learn_from  # noqa: E402
+from lessons import learn  # noqa: E402
 from measure import placements  # noqa: E402
 from methods import METHODS, Studio, draw  # noqa: E402
 from scorer import Scorer  # noqa: E402
 
-from ccvd_core.learning_plan import preset  # noqa: E402
 from ccvd_core.library import ConceptLibrary  # noqa: E402
 
 COUNTS = (2, 3, 4)
@@ -53,10 +52,9 @@ class Row:
 
 
 def prepare(kept: Path | None) -> Studio:
-    """The demo base with four concepts learned one after another, each from five pictures and five clips.
+    """The demo base with four concepts learned one after another, by the pack's defaults.
 
-    Twice the default steps: what a region shows can be no better than what was learned. `kept` is a library folder in
-    which they are found again by the next run.
+    `kept` is a library folder in which they are found again by the next run.
     """
     base, concepts = load_base(), []
     library = ConceptLibrary(kept) if kept else None
@@ -64,10 +62,8 @@ def prepare(kept: Path | None) -> Studio:
         if library and plan.name in library.names():
             concepts.append(library.load(plan.name))
             continue
-        settings = preset(base.backbone(), plan.kind)
-        examples = [*plan.examples(base, settings.still_frames), *plan.clips(base)]
-        concept = learn_from(base, plan, examples, concepts, replace(settings, steps=2 * settings.steps))
-        print(f"learned <{plan.name}>", flush=True)
+        concept, seconds = learn(base, plan, concepts)
+        print(f"learned <{plan.name}> in {seconds:.0f} s", flush=True)
         concepts.append(library.add(concept) if library else concept)
     return Studio(base, base.backbone(), tuple(concepts))
 
