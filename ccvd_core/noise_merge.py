@@ -36,7 +36,7 @@ class RegionSettings:
     """
 
     mode: Mode = "attention"
-    region_steps: float = 0.3
+    region_steps: float = 0.6
     alpha: float = 0.1
     blend: float = 0.0
     bootstrap_steps: float = 0.2

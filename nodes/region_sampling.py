@@ -25,7 +25,7 @@ def region_setting_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "region_steps",
-            default=0.3,
+            default=0.6,
             min=0.0,
             max=1.0,
             step=0.05,

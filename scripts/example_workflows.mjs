@@ -47,11 +47,11 @@ const LAYOUT = {
   version: 1, width: 128, height: 128,
   regions: [
     {
-      name: "rex", prompt: "a <rex> moving down", color: "#ff8a65", strength: 1,
+      name: "rex", prompt: "a <rex> moving down on green grass", color: "#ff8a65", strength: 1,
       keyframes: [{ t: 0, box: [0.03, 0.06, 0.44, 0.46] }, { t: 1, box: [0.03, 0.3, 0.44, 0.46] }],
     },
     {
-      name: "cab", prompt: "a <cab> still", color: "#4fc3f7", strength: 1,
+      name: "cab", prompt: "a <cab> still on green grass", color: "#4fc3f7", strength: 1,
       keyframes: [{ t: 0, box: [0.53, 0.4, 0.44, 0.46] }],
     },
   ],
@@ -70,11 +70,11 @@ const REGIONS = [
     layout: JSON.stringify(LAYOUT), width: 128, height: 128, frames: 9,
   }],
   ["aggregate", "CCVD_AggregateAdapters", 1710, 60, 400, 560, {
-    prompt: "on green grass", region_prompts: "together",
+    prompt: "on green grass", region_prompts: "alone",
   }],
   ["sampler", "CCVD_Sampler", 1710, 690, 400, 430, {
-    seed: 1, steps: 20, cfg: 4, sampler_name: "euler", scheduler: "simple", denoise: 1, mode: "attention",
-    contrast_steps: 0.4,
+    seed: 1, steps: 20, cfg: 4, sampler_name: "euler", scheduler: "simple", denoise: 1, mode: "one at a time",
+    region_steps: 0.6, contrast_steps: 0.4,
   }],
   ["negative", "CLIPTextEncode", 2160, 60, 400, 90, { text: "" }],
   ["latent", "EmptyHunyuanLatentVideo", 2160, 220, 400, 150, { width: 128, height: 128, length: 9, batch_size: 1 }],
@@ -103,7 +103,8 @@ const REGION_NOTE = `## Two concepts, each in its own region
 2. **Region Mask**: drag to draw a box, choose its concept, write its prompt. Move the time and then the box, and it
    travels.
 3. **Aggregate Adapters** reads those prompts and its own, which says only what is around the regions.
-4. **CCVD Sampler** keeps every concept in its region. KSampler works too, in the mode *attention*.`;
+4. **CCVD Sampler** keeps every concept in its region. The mode *one at a time* leaves no one out; *attention* is twice as
+   fast, and KSampler does it too.`;
 
 /** What the picture of the region editor shows: the first region, at this frame. */
 export const EDITOR = {

@@ -104,9 +104,9 @@ METHODS: dict[str, Drawer] = {
     "attention_shared_adapters": regional(RegionSettings("attention"), shared_adapters=True),
     "attention_together": regional(RegionSettings("attention"), reading="together"),
     "attention_together_contrast": regional(CONTRAST, reading="together"),
-    "one_at_a_time_contrast": regional(RegionSettings("one at a time", region_steps=0.6, contrast_steps=0.4)),
-    "paper": regional(RegionSettings("paper")),
-    "paper_bootstrap": regional(RegionSettings("paper + bootstrap")),
+    "one_at_a_time_contrast": regional(RegionSettings("one at a time", contrast_steps=0.4)),
+    "paper": regional(RegionSettings("paper", region_steps=0.3)),
+    "paper_bootstrap": regional(RegionSettings("paper + bootstrap", region_steps=0.3)),
 }
 
 
