@@ -19,9 +19,9 @@ def region_setting_inputs() -> list[io.Input]:
             options=list(MODES),
             default="attention",
             tooltip="attention: every region attends to its own prompt; nearly as fast as without regions. one at a "
-            "time: in the first steps the scene is also predicted with each region alone, one more pass per region, so "
-            "that no subject is crowded out. paper: those passes are of the region's prompt over the whole frame. "
-            "paper + bootstrap: and they see a plain colour around the region.",
+            "time: in the first steps every region is also predicted as if it were the only one, one more pass per "
+            "region, so that no subject is crowded out. paper: those passes are of the region's prompt over the whole "
+            "frame. paper + bootstrap: and they see a plain colour around the region.",
         ),
         io.Float.Input(
             "region_steps",

@@ -17,6 +17,7 @@ from ccvd_core.noise_merge import (
     merge_strengths,
     neglect,
     noised_colour,
+    noisy_surroundings,
 )
 from ccvd_core.region_attention import attention_mass, plan_tokens, region_attention
 from tests.reference import regions as reference
@@ -117,6 +118,23 @@ def test_the_merge_leaves_the_rest_alone_and_alpha_1_changes_nothing():
     torch.testing.assert_close(result[:, 0, 0, 0], own[0, :, 0, 0, 0])
     assert torch.equal(result[:, 0, 1], whole[:, 0, 1])
     assert torch.equal(merge_noise(whole, own, masks, merge_strengths(torch.tensor([0.3]), 1.0)), whole)
+
+
+def test_one_at_a_time_takes_a_regions_own_prediction_whatever_attention_it_got():
+    masses = torch.tensor([0.1, 0.9, torch.nan])
+    assert RegionSettings("one at a time", alpha=0.25).strengths(masses).tolist() == [0.75, 0.75, 0.75]
+    paper = RegionSettings("paper", alpha=0.25)
+    assert torch.equal(paper.strengths(masses), merge_strengths(masses, 0.25))
+
+
+def test_surroundings_lie_between_what_sampling_began_with_and_what_it_predicts():
+    first, clean = torch.randn(2, 2, 4, 3, 6, 5, dtype=torch.float64)
+    assert torch.equal(noisy_surroundings(clean, first, 0.0), clean)
+    torch.testing.assert_close(noisy_surroundings(clean, first, 1.0), first, atol=1e-12, rtol=1e-12)
+    # Flow, begun at t = 0.8: the same noise n in x = (1 - t) clean + t n at every t.
+    noise = (first - 0.2 * clean) / 0.8
+    half = noisy_surroundings(clean, first, 0.4 / 0.8)
+    torch.testing.assert_close(half, 0.6 * clean + 0.4 * noise, atol=1e-12, rtol=1e-12)
 
 
 def test_bootstrap_shows_a_colour_as_noisy_as_the_latents():
