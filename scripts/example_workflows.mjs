@@ -79,8 +79,8 @@ const REGIONS = [
   ["negative", "CLIPTextEncode", 2160, 60, 400, 90, { text: "" }],
   ["latent", "EmptyHunyuanLatentVideo", 2160, 220, 400, 150, { width: 128, height: 128, length: 9, batch_size: 1 }],
   ["decode", "VAEDecode", 2160, 440, 400, 60, {}],
-  ["create", "CreateVideo", 2160, 570, 400, 110, { fps: 8 }],
-  ["save", "SaveVideo", 2160, 750, 400, 400, { filename_prefix: "ccvd/scene" }],
+  ["create", "CreateVideo", 2160, 560, 400, 110, { fps: 8 }],
+  ["save", "SaveVideo", 2160, 730, 400, 560, { filename_prefix: "ccvd/scene" }],
 ];
 const into = (to) => [["model", "MODEL", to, "model"], ["model", "CLIP", to, "clip"], ["model", "VAE", to, "vae"]];
 const REGION_LINKS = [
@@ -135,6 +135,6 @@ export const WORKFLOWS = {
     nodes: LEARN_AND_USE, links: LEARN_AND_USE_LINKS, note: LEARN_AND_USE_NOTE, viewport: { width: 2260, height: 1180 },
   },
   two_concepts_in_regions: {
-    nodes: REGIONS, links: REGION_LINKS, note: REGION_NOTE, viewport: { width: 2680, height: 1260 },
+    nodes: REGIONS, links: REGION_LINKS, note: REGION_NOTE, viewport: { width: 2680, height: 1380 },
   },
 };

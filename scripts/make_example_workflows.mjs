@@ -17,7 +17,7 @@ const runs = !rest.includes("--no-run");
 await fetch(`${address}/api/settings`, {
   method: "POST",
   headers: { "content-type": "application/json" },
-  body: JSON.stringify({ "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": false }),
+  body: JSON.stringify({ "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": false, "Comfy.Minimap.Visible": false }),
 });
 const browser = await chromium.launch({
   executablePath: process.env.CCVD_CHROMIUM ?? "/usr/bin/chromium",
