@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from comfy_server import ComfyServer
 
 LIBRARY = "scenes"
+DEMO_MODEL = Path(__file__).resolve().parents[2] / "demo" / "weights" / "ccvd_demo_model.safetensors"
 REX, KIT, PARK = "a <rex> on green grass", "a <kit> on blue sky", "a star on green grass"
 ROUNDING = {"atol": 2e-4, "rtol": 1e-3}
 """The same sums in matrix products of other sizes, float32."""
@@ -139,6 +142,32 @@ def test_identical_regions_change_nothing_in_any_mode(server: ComfyServer) -> No
         torch.testing.assert_close(result, expected, **ROUNDING)
 
 
+def test_regions_on_weights_in_8_bits(server: ComfyServer) -> None:
+    """As artists with little memory load them: the same scenes, as near as the weights are."""
+    models = server.base / "models" / "diffusion_models"
+    models.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(DEMO_MODEL, models / DEMO_MODEL.name)
+    graph = Graph()
+    loaded = [
+        graph.add("UNETLoader", unet_name=DEMO_MODEL.name, weight_dtype=kind).out()
+        for kind in ("default", "fp8_e4m3fn")
+    ]
+    full, eight = loaded
+    plain = graph.aggregate(graph.library(LIBRARY), REX, model=eight)
+    covered = scene(graph, PARK, ("", REX, ALL), model=eight)
+    scenes = [scene(graph, PARK, ("left", REX, LEFT), ("kit", KIT, RIGHT), model=model) for model in (full, eight)]
+    expected, full_frame, *results = latents(
+        server,
+        graph,
+        graph.sample(plain.out(0), plain.out(1)),
+        sampler(graph, covered, mode="one at a time"),
+        *(sampler(graph, used, mode=mode) for mode in ("attention", "one at a time") for used in scenes),
+    )
+    torch.testing.assert_close(full_frame, expected, **ROUNDING)
+    for exact, rounded in zip(results[::2], results[1::2], strict=True):
+        assert 0 < (rounded - exact).norm() / exact.norm() < 0.1
+
+
 def test_modes_differ_and_every_sampler_takes_them(server: ComfyServer) -> None:
     graph = Graph()
     used = scene(graph, PARK, ("left", REX, LEFT), ("kit", KIT, RIGHT))
@@ -248,8 +277,6 @@ def test_stock_conditionings_beside_a_scene(server: ComfyServer, mode: str) -> N
 
 def test_a_conditioning_with_hooks_beside_a_scene(server: ComfyServer, library: str) -> None:
     """Hooks make ComfyUI run the two in calls of their own."""
-    import shutil
-
     from .graphs import concept_file
 
     loras = server.base / "models" / "loras"
