@@ -48,8 +48,8 @@ def sample(
     if regions is not None:
         prompts = blended(prompts, regions.blend)
     regional = any(map(has_regions, prompts))
-    plain = [*prompts, *([negative] * len(prompts))] if guided else list(prompts)
-    contrasted = [*prompts, *(empty_scene(prompt, negative) for prompt in prompts)] if guided else plain
+    negatives = [negative] * len(prompts)
+    empties = [empty_scene(prompt, negative) for prompt in prompts]
     grid = backbone.grid(noise.shape[1:])
     scenes = {row: prompt for row, prompt in enumerate(prompts) if isinstance(prompt, RegionalPrompt)}
     made = {id(scene): own_prompts(scene, settings) for scene in scenes.values()}
@@ -59,7 +59,8 @@ def sample(
         on_step()
         batch = torch.cat([latents, latents]) if guided else latents
         merging = regional and step < settings.merged_steps(steps)
-        rows = contrasted if step < settings.contrasted_steps(steps) else plain
+        contrasted = guided and step < settings.contrasted_steps(steps)
+        rows = [*prompts, *(empties if contrasted else negatives)] if guided else prompts
         with attachment.activate(rows, batch.device, grid=grid, measure=merging):
             velocity = backbone.predict(batch, t.expand(len(batch)), rows).to(latents)
             masses = attachment.attention_masses() if merging else []
@@ -68,7 +69,12 @@ def sample(
             hidden = None
             if settings.mode == "one at a time":
                 if empty is None:
-                    empty = without_regions(backbone, attachment, scenes, negative, latents, t, cfg)
+                    # Of what is there and what to guide away from, `base` is one already.
+                    some, others = list(scenes), negatives if contrasted else empties
+                    other = predict(backbone, attachment, [others[row] for row in some], latents[some], t)
+                    there, away = (base[some], other) if contrasted else (other, base[some])
+                    empty = latents.clone()
+                    empty[some] -= t * (away + cfg * (there - away))
                 hidden = noisy_surroundings(empty, noise, t / times[0])
             elif step < settings.bootstrapped_steps(steps):
                 hidden = noised_colour(noise, t, colour)
@@ -96,27 +102,16 @@ def own_prompts(scene: RegionalPrompt, settings: RegionSettings) -> tuple[AnyPro
     return tuple(scene.only(region) for region in range(1, len(scene.prompts)))
 
 
-def without_regions(
+def predict(
     backbone: Backbone,
     attachment: Attachment,
-    scenes: Mapping[int, RegionalPrompt],
-    negative: ConceptPrompt,
+    prompts: Sequence[AnyPrompt],
     latents: Float[Tensor, "batch channels frames height width"],
     t: Float[Tensor, ""],
-    cfg: float,
 ) -> Float[Tensor, "batch channels frames height width"]:
-    """The clean latents that one step predicts for the scenes' surroundings alone; other rows stay as they are."""
-    rows = list(scenes)
-    prompts = [scene.prompts[0] for scene in scenes.values()]
-    if cfg != 1.0:
-        prompts += [negative] * len(rows)
-    batch = latents[rows].repeat(len(prompts) // len(rows), 1, 1, 1, 1)
-    with attachment.activate(prompts, batch.device, grid=backbone.grid(latents.shape[1:])):
-        velocity = backbone.predict(batch, t.expand(len(batch)), prompts).to(latents)
-    parts = velocity.split(len(rows))
-    result = latents.clone()
-    result[rows] -= t * (parts[-1] + cfg * (parts[0] - parts[-1]))
-    return result
+    """The velocity for one prompt per batch row."""
+    with attachment.activate(prompts, latents.device, grid=backbone.grid(latents.shape[1:])):
+        return backbone.predict(latents, t.expand(len(latents)), prompts).to(latents)
 
 
 def merged(
@@ -147,8 +142,7 @@ def merged(
         if hidden is not None:
             batch = torch.stack([bootstrap_input(latents[r], hidden[r], masks[r][k]) for r, k in some])
         regions = [own[row][region] for row, region in some]
-        with attachment.activate(regions, batch.device, grid=grid):
-            predictions = backbone.predict(batch, t.expand(len(batch)), regions).to(whole)
+        predictions = predict(backbone, attachment, regions, batch, t).to(whole)
         found.update(zip(some, predictions, strict=True))
     result = whole.clone()
     for row, prompts in own.items():

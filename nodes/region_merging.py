@@ -97,7 +97,7 @@ class RegionMerging:
         options: Mapping[str, Any],
         scenes: Mapping[uuid.UUID, RegionalPrompt],
         prompts: MutableMapping[uuid.UUID, AnyPrompt],
-        negative: Sequence[dict[str, Any]],
+        negative: list[dict[str, Any]],
         grid: TokenGrid,
     ) -> list[Tensor]:
         """What `executor` gives for `conds`, with the regions' own predictions merged in.
@@ -113,10 +113,12 @@ class RegionMerging:
         if self._settings.mode == "one at a time" and float(timestep.max()) == self._first_sigma:
             empty = further_groups(conds, {name: scene.prompts[:1] for name, scene in scenes.items()}, prompts)
         self.masses, self.measures = {}, True
-        hidden = self._hidden(own, scenes, model, x, timestep, options)
+        hidden = {} if empty else self._hidden(own, scenes, model, x, timestep, options)
         beside = [part for part in own if part.place not in hidden]
         try:
-            extra = [part.conds for part in (*beside, *empty)] + ([negative] if empty and negative else [])
+            extra = [part.conds for part in (*beside, *empty)]
+            if empty and negative and negative is not conds[1]:
+                extra.append(negative)
             results = list(executor(model, [*conds, *extra], x, timestep, options))
             self.measures = False
             results, further = results[: len(conds)], results[len(conds) :]
@@ -131,7 +133,8 @@ class RegionMerging:
             self.measures = False
         for part, clean in zip(empty, further[len(beside) :], strict=False):
             if negative:
-                clean = further[-1] + self._cfg * (clean - further[-1])
+                away = results[1] if negative is conds[1] else further[-1]
+                clean = away + self._cfg * (clean - away)
             self._remember(part, scenes[part.scene], x, clean, options)
         for group in {part.group for part in own}:
             results[group] = self._merge_group(results[group], group, predictions, scenes, grid)
@@ -202,7 +205,7 @@ class RegionMerging:
         frames, sigma, hidden = frames_of(self._noise, x, options), float(timestep.max()), {}
         for group, name in {part.place for part in own}:
             known = self._surroundings.get((group, id(scenes[name])))
-            if known is not None and frames is not None and self._first_sigma and sigma != self._first_sigma:
+            if known is not None and frames is not None and self._first_sigma:
                 remaining = sigma / self._first_sigma
                 around = noisy_surroundings(known.clean[:, :, frames], known.first[:, :, frames], remaining)
                 hidden[group, name] = around.to(x)
@@ -242,10 +245,7 @@ def away_from_empty(
     """
     if len(conds) != 2 or not conds[1] or not all(cond["uuid"] in scenes for cond in conds[0]):
         return conds
-    empty = [{**cond, "uuid": uuid.uuid4()} for cond in conds[0]]
-    for cond, scene in zip(empty, conds[0], strict=True):
-        prompts[cond["uuid"]] = scenes[scene["uuid"]].prompts[0]
-    return [conds[0], empty]
+    return [conds[0], [with_prompt(cond, scenes[cond["uuid"]].prompts[0], prompts) for cond in conds[0]]]
 
 
 def further_groups(
@@ -261,14 +261,17 @@ def further_groups(
     for number, group in enumerate(groups):
         for place, cond in enumerate(group or ()):
             for region, prompt in enumerate(instead.get(cond["uuid"], ())):
-                text = cond["model_conds"]["c_crossattn"]
-                context = prompt.context.unsqueeze(0).to(text.cond)
-                replaced = {
-                    **cond,
-                    "uuid": uuid.uuid4(),
-                    "model_conds": {**cond["model_conds"], "c_crossattn": text._copy_with(context)},
-                }
-                prompts[replaced["uuid"]] = prompt
-                around = [*group[:place], replaced, *group[place + 1 :]]
+                around = [*group[:place], with_prompt(cond, prompt, prompts), *group[place + 1 :]]
                 found.append(OwnPrediction(number, cond["uuid"], region, around))
     return found
+
+
+def with_prompt(
+    cond: dict[str, Any], prompt: AnyPrompt, prompts: MutableMapping[uuid.UUID, AnyPrompt]
+) -> dict[str, Any]:
+    """The conditioning with this prompt's text in it, as one of its own; `prompts` learns whose it is."""
+    text = cond["model_conds"]["c_crossattn"]
+    context = text._copy_with(prompt.context.unsqueeze(0).to(text.cond))
+    replaced = {**cond, "uuid": uuid.uuid4(), "model_conds": {**cond["model_conds"], "c_crossattn": context}}
+    prompts[replaced["uuid"]] = prompt
+    return replaced

@@ -30,7 +30,7 @@ def region_setting_inputs() -> list[io.Input]:
             max=1.0,
             step=0.05,
             tooltip="Share of the steps in which regions are predicted on their own (not in attention mode). More "
-            "keeps subjects apart; less gives one coherent scene, and is faster.",
+            "keeps subjects apart; less gives one coherent scene, and is faster. One at a time falls apart near 1.",
         ),
         io.Float.Input(
             "alpha",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from comfy_server import ComfyServer
 
+DEMO_MODEL = Path(__file__).resolve().parents[2] / "demo" / "weights" / "ccvd_demo_model.safetensors"
 SECONDS = 180
 """After which a run counts as stuck."""
 
@@ -104,6 +106,10 @@ class Graph:
         }
         return self.add("KSampler", **{**usual, **changes})
 
+    def load(self, weight_dtype: str) -> Node:
+        """The demo model through the stock loader, where `put_demo_model` has put it."""
+        return self.add("UNETLoader", unet_name=DEMO_MODEL.name, weight_dtype=weight_dtype)
+
     def save(self, samples: Node) -> Node:
         return self.add("SaveLatent", samples=samples.out(), filename_prefix="latents/test")
 
@@ -155,6 +161,13 @@ def run(server: ComfyServer, graph: Graph, into: Run | None = None) -> Run:
 
 def concept_file(server: ComfyServer, library: str, name: str) -> Path:
     return server.base / "models" / "ccvd" / library / f"{name}.safetensors"
+
+
+def put_demo_model(server: ComfyServer) -> None:
+    """Put the demo model's file where Load Diffusion Model finds it."""
+    models = server.base / "models" / "diffusion_models"
+    models.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(DEMO_MODEL, models / DEMO_MODEL.name)
 
 
 def files_below(folder: Path) -> dict[str, bytes]:

@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from .graphs import Graph, put_pictures, run
+from .graphs import Graph, put_demo_model, put_pictures, run
 
 if TYPE_CHECKING:
     from comfy_server import ComfyServer
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "demo" / "weights" / "ccvd_demo_model.safetensors"
-
 
 @pytest.fixture(scope="module", autouse=True)
 def files(server: ComfyServer, tmp_path_factory: pytest.TempPathFactory) -> None:
-    models = server.base / "models" / "diffusion_models"
-    models.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(WEIGHTS, models / WEIGHTS.name)
+    put_demo_model(server)
     put_pictures(server, tmp_path_factory.mktemp("low"), "low", [(64, 64)] * 2)
-
-
-def load(graph: Graph, weight_dtype: str) -> list[Any]:
-    """The demo model through the stock loader."""
-    return graph.add("UNETLoader", unet_name=WEIGHTS.name, weight_dtype=weight_dtype).out()
 
 
 @pytest.mark.parametrize("weight_dtype", ["fp8_e4m3fn", "fp8_e5m2"])
 def test_learns_on_fp8_weights_and_leaves_them_as_they_were(server: ComfyServer, weight_dtype: str) -> None:
     def sampled() -> torch.Tensor:
         graph = Graph()
-        samples = graph.save(graph.sample(load(graph, weight_dtype), graph.encode("a dog").out()))
+        samples = graph.save(graph.sample(graph.load(weight_dtype).out(), graph.encode("a dog").out()))
         return run(server, graph).latent(server, samples)
 
     before = sampled()
     graph = Graph()
     images = graph.add("LoadImageDataSetFromFolder", folder="low")
-    graph.learn(model=load(graph, weight_dtype), images=images.out(), library=weight_dtype, steps=4)
+    graph.learn(model=graph.load(weight_dtype).out(), images=images.out(), library=weight_dtype, steps=4)
     run(server, graph)
     assert torch.equal(sampled(), before)
 
@@ -57,6 +46,6 @@ def test_fp8_weights_differ_from_the_files_own(server: ComfyServer) -> None:
     """Or the test above would not have met fp8 at all."""
     graph = Graph()
     context = graph.encode("a dog").out()
-    saved = [graph.save(graph.sample(load(graph, kind), context)) for kind in ("default", "fp8_e4m3fn")]
+    saved = [graph.save(graph.sample(graph.load(kind).out(), context)) for kind in ("default", "fp8_e4m3fn")]
     done = run(server, graph)
     assert not torch.equal(*(done.latent(server, node) for node in saved))

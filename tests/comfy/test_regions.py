@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from .graphs import Graph, Node, put_pictures, run
+from .graphs import Graph, Node, concept_file, put_demo_model, put_pictures, run
 
 if TYPE_CHECKING:
     from comfy_server import ComfyServer
 
 LIBRARY = "scenes"
-DEMO_MODEL = Path(__file__).resolve().parents[2] / "demo" / "weights" / "ccvd_demo_model.safetensors"
 REX, KIT, PARK = "a <rex> on green grass", "a <kit> on blue sky", "a star on green grass"
 ROUNDING = {"atol": 2e-4, "rtol": 1e-3}
 """The same sums in matrix products of other sizes, float32."""
@@ -144,15 +142,9 @@ def test_identical_regions_change_nothing_in_any_mode(server: ComfyServer) -> No
 
 def test_regions_on_weights_in_8_bits(server: ComfyServer) -> None:
     """As artists with little memory load them: the same scenes, as near as the weights are."""
-    models = server.base / "models" / "diffusion_models"
-    models.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(DEMO_MODEL, models / DEMO_MODEL.name)
+    put_demo_model(server)
     graph = Graph()
-    loaded = [
-        graph.add("UNETLoader", unet_name=DEMO_MODEL.name, weight_dtype=kind).out()
-        for kind in ("default", "fp8_e4m3fn")
-    ]
-    full, eight = loaded
+    full, eight = (graph.load(kind).out() for kind in ("default", "fp8_e4m3fn"))
     plain = graph.aggregate(graph.library(LIBRARY), REX, model=eight)
     covered = scene(graph, PARK, ("", REX, ALL), model=eight)
     scenes = [scene(graph, PARK, ("left", REX, LEFT), ("kit", KIT, RIGHT), model=model) for model in (full, eight)]
@@ -277,8 +269,6 @@ def test_stock_conditionings_beside_a_scene(server: ComfyServer, mode: str) -> N
 
 def test_a_conditioning_with_hooks_beside_a_scene(server: ComfyServer, library: str) -> None:
     """Hooks make ComfyUI run the two in calls of their own."""
-    from .graphs import concept_file
-
     loras = server.base / "models" / "loras"
     loras.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(concept_file(server, library, "kit"), loras / "kit.safetensors")
