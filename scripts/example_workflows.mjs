@@ -131,10 +131,10 @@ export const EDITOR = {
 };
 
 export const WORKFLOWS = {
-  learn_and_use_a_concept: {
+  "1 Learn a concept and make a video": {
     nodes: LEARN_AND_USE, links: LEARN_AND_USE_LINKS, note: LEARN_AND_USE_NOTE, viewport: { width: 2260, height: 1180 },
   },
-  two_concepts_in_regions: {
+  "2 Two concepts in one scene": {
     nodes: REGIONS, links: REGION_LINKS, note: REGION_NOTE, viewport: { width: 2680, height: 1380 },
   },
 };

@@ -23,8 +23,8 @@ sys.path.insert(0, str(REPOSITORY / "demo"))
 from world import HELD_OUT_SUBJECTS
 
 MATERIAL = {
-    "learn_and_use_a_concept": {"my_concept": ("fox", "rex")},
-    "two_concepts_in_regions": {"my_first_concept": ("fox", "rex"), "my_second_concept": ("taxi", "cab")},
+    "1 Learn a concept and make a video": {"my_concept": ("fox", "rex")},
+    "2 Two concepts in one scene": {"my_first_concept": ("fox", "rex"), "my_second_concept": ("taxi", "cab")},
     "region_editor": {},
 }
 """Workflow -> input folders, each with a held-out subject and its name; `region_editor` is a picture alone."""

@@ -23,7 +23,7 @@ from workflow import Prompt, WorkflowError, nodes_of, set_inputs, to_prompt
 sys.path.insert(0, str(REPOSITORY / "demo"))
 from world import FPS, HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS, Actor, Scene
 
-WORKFLOW = REPOSITORY / "example_workflows" / "learn_and_use_a_concept.json"
+WORKFLOW = REPOSITORY / "example_workflows" / "1 Learn a concept and make a video.json"
 LEARN, AGGREGATE = "CCVD_LearnConcept", "CCVD_AggregateAdapters"
 LOADERS = {"pictures": "LoadImageTextDataSetFromFolder", "clips": "LoadVideoTextDataSetFromFolder"}
 """ComfyUI's own nodes that load a folder below its input folder, with a caption in a text file beside each file."""

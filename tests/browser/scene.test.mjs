@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 import { ComfyPage, EXAMPLES, putInput } from "./comfy_page.mjs";
 
-const PICTURE = fileURLToPath(new URL("learn_and_use_a_concept.jpg", EXAMPLES));
+const PICTURE = fileURLToPath(new URL("pictures/learn_and_use_a_concept.jpg", EXAMPLES));
 /** Both modes ask for the same lessons: what the first has learned, the second uses. */
 const QUICK = { steps: 5, preview_every: 0, megapixels_percent: 1, library: "scene" };
 
@@ -16,7 +16,7 @@ for (const vueNodes of [false, true]) {
   test(`a scene is drawn, made and found again, ${vueNodes ? "Nodes 2.0" : "classic canvas"}`, async (t) => {
     const comfy = await ComfyPage.open({ vueNodes });
     t.after(() => comfy.close());
-    await comfy.loadExample("two_concepts_in_regions");
+    await comfy.loadExample("2 Two concepts in one scene");
     await comfy.setOfType("CCVD_LearnConcept", QUICK);
     await comfy.setOfType("CCVD_Sampler", { steps: 4, seed: vueNodes ? 2 : 1 });
     await comfy.setOfType("CCVD_RegionMask", { layout: "{}" });

@@ -8,14 +8,14 @@ import { fileURLToPath } from "node:url";
 import { ComfyPage, EXAMPLES, putInput } from "./comfy_page.mjs";
 
 const NAMES = readdirSync(EXAMPLES).filter((file) => file.endsWith(".json")).map((file) => file.slice(0, -".json".length));
-const PICTURE = fileURLToPath(new URL("learn_and_use_a_concept.jpg", EXAMPLES));
+const PICTURE = fileURLToPath(new URL("pictures/learn_and_use_a_concept.jpg", EXAMPLES));
 
 /**
  * Workflows to queue: name -> {type: widget values} that make them quick, and the type of the node that must show
- * something at the end. scene.test.mjs queues two_concepts_in_regions.
+ * something at the end. scene.test.mjs queues the second.
  */
 const RUNS = {
-  learn_and_use_a_concept: {
+  "1 Learn a concept and make a video": {
     quick: { CCVD_LearnConcept: { steps: 2, preview_every: 0, megapixels_percent: 1 }, KSampler: { steps: 2 } },
     shows: "SaveVideo",
   },

@@ -32,7 +32,7 @@ def test_it_learns_and_makes_a_video(server: ComfyServer, tmp_path_factory: pyte
     from workflow import nodes_of, to_prompt
 
     put_pictures(server, tmp_path_factory.mktemp("example"), "my_concept", [(128, 128)] * 4)
-    prompt = to_prompt(workflow("learn_and_use_a_concept"), server.object_info())
+    prompt = to_prompt(workflow("1 Learn a concept and make a video"), server.object_info())
     (saver,) = nodes_of(prompt, "SaveVideo")
     outputs = server.run(prompt, timeout=600)["outputs"]
     assert concept_file(server, "my_concepts", "rex").is_file()
@@ -50,7 +50,7 @@ def test_it_learns_two_concepts_and_puts_each_in_its_region(
 
     for folder in ("my_first_concept", "my_second_concept"):
         put_pictures(server, tmp_path_factory.mktemp(folder), folder, [(128, 128)] * 2)
-    prompt = to_prompt(workflow("two_concepts_in_regions"), server.object_info())
+    prompt = to_prompt(workflow("2 Two concepts in one scene"), server.object_info())
     set_inputs(prompt, "CCVD_LearnConcept", steps=5)
     (saver,) = nodes_of(prompt, "SaveVideo")
     outputs = server.run(prompt, timeout=600)["outputs"]
