@@ -17,6 +17,7 @@ import torch
 import world
 from base import load_base
 from latents import to_tensor
+from number_types import fast_autocast
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scorer import Score, Scorer
@@ -149,7 +150,7 @@ def main() -> None:
     base = load_base()
 
     def sample_captions(captions: list[str], seeds: list[int]) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):  # a third of the time of float32
+        with fast_autocast():
             return base.draw(captions, seeds, args.steps, args.cfg, args.shift)
 
     def reconstruct(clips: NDArray[np.uint8]) -> Tensor:

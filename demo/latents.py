@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from full_sequence_vae import STOCK_SHAPE, encode_moments
+from number_types import fast_dtype, number_type
 from splits import held_out
 from torch import Tensor
 from world import Scene, random_scene
@@ -71,9 +72,10 @@ def main() -> None:
     vae = AutoencoderKLWan(**STOCK_SHAPE)
     vae.load_state_dict(torch.load(args.vae, weights_only=True)["vae"])
     scenes, began, parts = training_scenes(CLIPS), time.time(), []
+    print(f"computing in {number_type()}", flush=True)
     for start in range(0, CLIPS, 8):
         clips = to_tensor(np.stack([scene.render() for scene in scenes[start : start + 8]]))
-        parts.append(encode_moments(vae, clips.bfloat16())[:, : STOCK_SHAPE["z_dim"]].float())
+        parts.append(encode_moments(vae, clips.to(fast_dtype()))[:, : STOCK_SHAPE["z_dim"]].float())
         if start % 800 == 0:
             print(f"{start}/{CLIPS} {time.time() - began:.0f}s", flush=True)
     latents = torch.cat(parts)

@@ -16,6 +16,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from diffusers.models.transformers import transformer_wan
 from muon import Muon
+from number_types import fast_autocast, number_type
 from text import TEXT_WIDTH, build_encoder, encode, tokenize, train_tokenizer, vocabulary_size
 from torch import Tensor, nn
 
@@ -97,6 +98,7 @@ def main() -> None:
         start = state["step"]
     transformer_wan.dispatch_attention_fn = dense_attention
     predict = torch.compile(transformer, dynamic=False)
+    print(f"computing in {number_type()}", flush=True)
     began, losses = time.time(), {True: [], False: []}
     for step in range(start, args.steps):
         torch.manual_seed(1_000_000 + step)
@@ -110,7 +112,7 @@ def main() -> None:
         noise = torch.randn_like(clean)
         mixing = time_.view(-1, 1, 1, 1, 1)
         noisy = torch.lerp(clean, noise, mixing)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             context = encode(encoder, ids[rows])
             velocity = predict(noisy, time_ * 1000, context, return_dict=False)[0]
         loss = (velocity.float() - (noise - clean)).square().mean()

@@ -17,6 +17,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from full_sequence_vae import STOCK_SHAPE, decode, encode_moments
 from muon import Muon
+from number_types import fast_dtype, number_type
 from PIL import Image
 from torch import Tensor
 from world import (
@@ -74,12 +75,12 @@ def batch(rng: np.random.Generator, size: int, frames: int, subjects: list[str])
 
 
 def vae_loss(vae: AutoencoderKLWan, clips: Tensor) -> tuple[Tensor, Tensor]:
-    """(training loss, mean squared error) of one batch; forward in bf16, loss in fp32."""
-    moments = encode_moments(vae, clips.bfloat16()).float()
+    """(training loss, mean squared error) of one batch; forward in what this processor computes fast, loss in fp32."""
+    moments = encode_moments(vae, clips.to(fast_dtype())).float()
     mean, log_var = moments.chunk(2, 1)
     log_var = log_var.clamp(-20, 10)
     latents = mean + torch.randn_like(mean) * (0.5 * log_var).exp()
-    error = decode(vae, latents.bfloat16()).float() - clips
+    error = decode(vae, latents.to(fast_dtype())).float() - clips
     kl = 0.5 * (mean.square() + log_var.exp() - 1 - log_var).mean()
     # Large errors sit on moving edges: the squared part keeps them from being given up on.
     reconstruction = error.abs().mean() + error.square().mean()
@@ -111,6 +112,7 @@ def main() -> None:
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         start = state["step"]
+    print(f"computing in {number_type()}", flush=True)
     began, errors = time.time(), []
     for step in range(start, total):
         rng = np.random.default_rng([1, step])

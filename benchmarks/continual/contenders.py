@@ -15,7 +15,7 @@ from lessons import LessonPlan, learn_from
 from rivals import c_lora, ewc, l2dm, lora_m, lwf, sequential
 from tasks import class_caption, identified_caption
 from torch import Tensor
-from training import Model, Rival, encoded_examples, learn_task, mixed_precision, task_data
+from training import Model, Rival, encoded_examples, learn_task, task_data
 
 from ccvd_core.aggregation import PAPER_SETTINGS, AggregationSettings
 from ccvd_core.backbones.base import ConceptPrompt
@@ -23,6 +23,7 @@ from ccvd_core.concept import Concept, Kind, LowRank
 from ccvd_core.concept_prompt import aggregate
 from ccvd_core.learning_plan import preset
 from ccvd_core.learning_step import LearningSettings
+from ccvd_core.number_types import fast_autocast
 
 When = Literal["every", "ends", "once"]
 """Each task is measured after every later task; right after learning and after the last task; right after learning."""
@@ -85,7 +86,7 @@ class RivalLearner(Learner):
     def learn(self, task: LessonPlan) -> None:
         settings = self.settings(task.kind)
         data = task_data(self.base, task, settings)
-        with mixed_precision():
+        with fast_autocast(cache_enabled=False):
             learn_task(self._rival, data, settings)
 
     def request(self, method: str, task: LessonPlan, captions: Sequence[str]) -> Request:
@@ -150,7 +151,7 @@ class CCVDLearner(Learner):
     def learn(self, task: LessonPlan) -> None:
         settings = replace(self.settings(task.kind), **self._changed)
         examples = encoded_examples(self.base, task, settings.still_frames)
-        with mixed_precision():
+        with fast_autocast(cache_enabled=False):
             self.concepts.append(learn_from(self.base, task, examples, self.concepts, settings))
 
     def request(self, method: str, task: LessonPlan, captions: Sequence[str]) -> Request:

@@ -49,6 +49,8 @@ from encoder_data import (  # noqa: E402
 )
 from world import Scene  # noqa: E402
 
+from ccvd_core.number_types import fast_autocast, number_type  # noqa: E402
+
 TRAINING_SEED, REPORT_SEED = 41_000, 43_000
 """Neither is a seed of the tables, of tuning or of the base's training."""
 POOL, BATCH, STEPS, RATE = 2500, 64, 700, 2e-3
@@ -106,6 +108,7 @@ def train(steps: int = STEPS, pool: int = POOL) -> ContrastiveEncoder:
     began, known = time.monotonic(), scenes(TRAINING_SEED, pool, for_report=False)
     clips = Pool(known, draw)
     ids = {moving: caption_ids(known, moving) for moving in (True, False)}
+    print(f"computing in {number_type()}", flush=True)
     print(f"{pool} clips drawn {time.monotonic() - began:.0f}s", flush=True)
     encoder = ContrastiveEncoder().train()
     nn.init.normal_(encoder.words.weight, std=0.1)
@@ -119,7 +122,7 @@ def train(steps: int = STEPS, pool: int = POOL) -> ContrastiveEncoder:
         chosen = [known[i] for i in index.tolist()]
         frames = clips.soften(index)
         shown = frames[:, torch.randperm(world.FRAMES, generator=draw)[:FRAMES_SEEN]].flatten(0, 1)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             appearance = encoder.appearance(shown.contiguous(memory_format=torch.channels_last))
             motion = encoder.motion(frames)
         appearance = appearance.float().unflatten(0, (BATCH, FRAMES_SEEN))
@@ -170,7 +173,7 @@ def report(encoder: ContrastiveEncoder, path: Path, count: int = REPORTED) -> No
     chosen, base = scenes(REPORT_SEED, count, for_report=True), load_base()
     real = render(chosen)
     channels_first = real.permute(0, 4, 1, 2, 3) * 2 - 1
-    with torch.autocast("cpu", torch.bfloat16):
+    with fast_autocast():
         soft = torch.cat([base.to_clips(base.to_latents(part).float()) for part in channels_first.split(8)])
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -81,14 +81,6 @@ def encoded_examples(base: DemoBase, task: LessonPlan, still_frames: int) -> tup
     return tuple(task.examples(base, still_frames))
 
 
-def mixed_precision() -> torch.autocast:
-    """bf16 for whoever learns: two thirds of the time of fp32, the same losses to three digits.
-
-    Without autocast's cache, which would go on using the weights of the first step.
-    """
-    return torch.autocast("cpu", torch.bfloat16, cache_enabled=False)
-
-
 class Model:
     """The base with LoRAs that act on every word at full strength."""
 

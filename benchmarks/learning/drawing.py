@@ -14,6 +14,7 @@ from world import Scene
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.backbones.base import ConceptPrompt
 from ccvd_core.concept import LowRank
+from ccvd_core.number_types import fast_autocast
 from ccvd_core.sampling import sample
 
 STEPS, CFG, SHIFT = 20, 3.0, 3.0
@@ -29,13 +30,13 @@ def draw_prompts(
     negative: ConceptPrompt,
     seed: int,
 ) -> Tensor:
-    """Clips [n, frames, height, width, 3] in 0..1, sampled in bf16; clip i always starts from the same noise.
+    """Clips [n, frames, height, width, 3] in 0..1, sampled in `fast_dtype`; clip i always starts from the same noise.
 
     `adapters` are those of the prompts' concepts, in their order.
     """
     backbone, noise = base.backbone(), starting_noise(range(seed, seed + len(prompts)))
     parts = []
-    with Attachment(backbone, adapters) as attachment, torch.autocast("cpu", torch.bfloat16):
+    with Attachment(backbone, adapters) as attachment, fast_autocast():
         for start in range(0, len(prompts), BATCH):
             chosen = slice(start, start + BATCH)
             parts.append(sample(backbone, attachment, prompts[chosen], negative, noise[chosen], STEPS, CFG, SHIFT))

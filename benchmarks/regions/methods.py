@@ -16,6 +16,7 @@ from ccvd_core.backbones.base import AnyPrompt, Backbone, ConceptPrompt, Regiona
 from ccvd_core.concept import Concept
 from ccvd_core.concept_prompt import aggregate
 from ccvd_core.noise_merge import RegionSettings
+from ccvd_core.number_types import fast_autocast
 from ccvd_core.region_masks import latent_masks
 from ccvd_core.region_prompt import Reading, aggregate_scene
 from ccvd_core.sampling import flow_times, sample
@@ -115,7 +116,7 @@ def draw(studio: Studio, method: str, cases: Sequence[Case], seed: int) -> Tenso
     noise = starting_noise(range(seed, seed + len(cases)))
     parts = []
     adapters = [concept.adapters for concept in studio.concepts]
-    with Attachment(studio.backbone, adapters) as attachment, torch.autocast("cpu", torch.bfloat16):
+    with Attachment(studio.backbone, adapters) as attachment, fast_autocast():
         for start in range(0, len(cases), BATCH):
             chosen = slice(start, start + BATCH)
             parts.append(METHODS[method](studio, attachment, cases[chosen], noise[chosen]))

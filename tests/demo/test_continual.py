@@ -24,7 +24,7 @@ from rivals.lora_m import merge
 from rivals.lwf import LwF
 from tasks import LOOK_ALIKES, TABLE_SEED, TASKS, TUNING_SEED, UNUSED_WORDS, identifiers
 from torch import Tensor
-from training import Adapters, Batch, Model, TaskData, learn_task, mixed_precision, task_data, trainable
+from training import Adapters, Batch, Model, TaskData, learn_task, task_data, trainable
 
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.backbones.base import ConceptPrompt, flow_matching_pair
@@ -169,16 +169,6 @@ def test_the_rivals_loop_is_concept_learner_without_tokens_and_retention(base: D
     # AdamW divides by the gradient's size, so that rounding of nearly zero gradients shows.
     for site, adapter in learner.concept().adapters.items():
         torch.testing.assert_close(rival.learned[0][site].a, adapter.a, atol=3e-4, rtol=1e-3)
-
-
-def test_mixed_precision_computes_with_the_weights_of_now():
-    weight = torch.ones(4, 4, requires_grad=True)
-    with mixed_precision():
-        before = torch.ones(1, 4) @ weight
-        with torch.no_grad():
-            weight += 1
-        assert before.dtype == torch.bfloat16
-        assert torch.equal(torch.ones(1, 4) @ weight, 2 * before)
 
 
 def rows_of(method: str, values: dict[str, dict[int, float]], seed: int = 0) -> list[Row]:

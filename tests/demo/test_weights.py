@@ -18,6 +18,7 @@ from ccvd_core.aggregation import AggregationSettings
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.concept import Concept
 from ccvd_core.concept_prompt import aggregate
+from ccvd_core.number_types import fast_autocast
 from ccvd_core.sampling import sample
 
 REX = LessonPlan("rex", "subject", "fox", "dog")
@@ -34,7 +35,7 @@ def share(clips: Tensor, scenes: Sequence[Scene], part: str) -> float:
 
 
 def test_the_base_follows_captions_it_was_not_trained_on(base: DemoBase):
-    with torch.autocast("cpu", torch.bfloat16):
+    with fast_autocast():
         clips = base.draw(held_out_captions(16, 1), range(16))
     scenes = held_out_scenes(16, 1)
     # Chance is one in 18 subjects, one in eight motions, one in five backgrounds.
@@ -57,5 +58,5 @@ def drawn(base: DemoBase, captions: Sequence[str], concepts: Sequence[Concept]) 
     prompts = [aggregate(backbone, caption, concepts, AggregationSettings()).prompt for caption in captions]
     negative = aggregate(backbone, "", concepts).prompt
     noise = torch.randn(len(captions), *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
-    with Attachment(backbone, [c.adapters for c in concepts]) as attached, torch.autocast("cpu", torch.bfloat16):
+    with Attachment(backbone, [c.adapters for c in concepts]) as attached, fast_autocast():
         return base.to_clips(sample(backbone, attached, prompts, negative, noise))
