@@ -17,7 +17,7 @@ import torch
 import world
 from base import load_base
 from latents import to_tensor
-from number_types import fast_autocast
+from number_types import fast_autocast, number_type
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scorer import Score, Scorer
@@ -104,11 +104,11 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Write the rows with a header line `split,metric,value`."""
+    """Write the rows with a header line `split,metric,value,number_type`."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Row)])
-        writer.writerows((row.split, row.metric, f"{row.value:.4f}") for row in rows)
+        writer.writerow([*(field.name for field in fields(Row)), "number_type"])
+        writer.writerows((row.split, row.metric, f"{row.value:.4f}", number_type()) for row in rows)
 
 
 def contact_sheet(clips: Clips, captions: Sequence[str], path: Path, columns: int = 3) -> None:
@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.csv")
     parser.add_argument("--sheet", type=Path, help="also draw a contact sheet of the first clips here")
     args = parser.parse_args()
+    print(f"computing in {number_type()}", flush=True)
     base = load_base()
 
     def sample_captions(captions: list[str], seeds: list[int]) -> Tensor:

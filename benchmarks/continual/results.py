@@ -1,13 +1,15 @@
-"""results.csv: rows `method,seed,task,after_task,metric,value`, and what is computed from them."""
+"""results.csv: rows `method,seed,task,after_task,metric,value,number_type`, and what is computed from them."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
+
+from ccvd_core import number_types
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Row:
     after_task: int
     metric: str
     value: float
+    number_type: str = field(default_factory=number_types.number_type)
+    """What learned and drew it computed in."""
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -28,8 +32,8 @@ def read_rows(path: Path) -> list[Row]:
         return []
     with path.open(newline="") as file:
         return [
-            Row(r["method"], int(r["seed"]), r["task"], int(r["after_task"]), r["metric"], float(r["value"]))
-            for r in csv.DictReader(file)
+            Row(method, int(seed), task, int(after_task), metric, float(value), number_type)
+            for method, seed, task, after_task, metric, value, number_type in list(csv.reader(file))[1:]
         ]
 
 
@@ -38,8 +42,8 @@ def write_rows(rows: Iterable[Row], path: Path) -> None:
     draft = path.with_suffix(".part")
     with draft.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Row)])
-        writer.writerows((*astuple(row)[:-1], f"{row.value:.4f}") for row in rows)
+        writer.writerow([column.name for column in fields(Row)])
+        writer.writerows(astuple(replace(row, value=f"{row.value:.4f}")) for row in rows)
     draft.replace(path)
 
 

@@ -35,12 +35,15 @@ from report import draw_pictures, table  # noqa: E402
 from results import Row, check_settings, read_rows, store  # noqa: E402
 from tasks import TABLE_SEED, TASKS, TUNING_SEED  # noqa: E402
 
+from ccvd_core.number_types import number_type  # noqa: E402
+
 
 def main() -> None:
     args = arguments()
     out = args.out or HERE / ("tuning.csv" if args.tuning else "results.csv")
     check_settings(out, {"steps": args.steps, "clips": args.clips, "tasks": args.tasks, "encoders": encoders_of(args)})
     jobs = missing(FAMILIES, args.methods, args.seeds, [] if args.again else read_rows(out), args.tuning)
+    print(f"computing in {number_type()}", flush=True)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.jobs, spawn, prepare, (args,)) as pool:
         for done in as_completed([pool.submit(measure, job) for job in jobs]):

@@ -177,10 +177,10 @@ def report(encoder: ContrastiveEncoder, path: Path, count: int = REPORTED) -> No
         soft = torch.cat([base.to_clips(base.to_latents(part).float()) for part in channels_first.split(8)])
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["clips", "attribute", "accuracy"])
-        for name, clips in (("real", real), ("through_vae", soft)):
+        writer.writerow(["clips", "attribute", "accuracy", "number_type"])
+        for name, clips, made_in in (("real", real, ""), ("through_vae", soft, number_type())):
             for kind, share in accuracy(encoder, clips, chosen).items():
-                writer.writerow([name, kind, f"{share:.4f}"])
+                writer.writerow([name, kind, f"{share:.4f}", made_in])
                 print(f"{name:12} {kind:12} {share:.3f}")
 
 

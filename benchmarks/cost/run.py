@@ -29,14 +29,14 @@ def retention() -> Iterable[Row]:
     yield from penalty_rows()
 
 
-PARTS: dict[str, tuple[tuple[str, ...], Callable[[], Iterable[Row]]]] = {
-    "retention": (("step_", "retention_"), retention),
-    "files": (("concept_file_",), file_rows),
-    "library": (("library_",), lambda: library_rows(load_base())),
-    "loops": (("loop_",), lambda: loop_rows(load_base())),
-    "memory": (("memory_", "flops_", "preset_"), memory_rows),
+PARTS: dict[str, tuple[tuple[str, ...], Callable[[], Iterable[Row]], str]] = {
+    "retention": (("step_", "retention_"), retention, "float32"),
+    "files": (("concept_file_",), file_rows, ""),
+    "library": (("library_",), lambda: library_rows(load_base()), ""),
+    "loops": (("loop_",), lambda: loop_rows(load_base()), "float32"),
+    "memory": (("memory_", "flops_", "preset_"), memory_rows, ""),
 }
-"""How a part's rows begin, and what measures them."""
+"""How a part's rows begin, what measures them, and the number type that is timed (nothing is computed: none)."""
 
 
 def earlier_rows(without: tuple[str, ...]) -> list[list[str]]:
@@ -52,13 +52,13 @@ def main() -> None:
     parser.add_argument("--only", choices=list(PARTS))
     only = parser.parse_args().only
     for name in [only] if only else list(PARTS):
-        prefixes, measure = PARTS[name]
+        prefixes, measure, number_type = PARTS[name]
         rows = earlier_rows(prefixes)
         for what, baseline, value in measure():
-            rows.append([what, baseline, f"{value:.4g}"])
+            rows.append([what, baseline, f"{value:.4g}", number_type])
             print(f"{what:45} {baseline:35} {value:12.4g}", flush=True)
         with RESULTS.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([["what", "baseline", "ratio"], *rows])
+            csv.writer(file, lineterminator="\n").writerows([["what", "baseline", "ratio", "number_type"], *rows])
 
 
 if __name__ == "__main__":

@@ -36,10 +36,13 @@ from ccvd_core.aggregation import PAPER_SETTINGS, AggregationSettings  # noqa: E
 from ccvd_core.backbones.base import Backbone, ConceptPrompt  # noqa: E402
 from ccvd_core.concept import Concept  # noqa: E402
 from ccvd_core.concept_prompt import aggregate  # noqa: E402
+from ccvd_core.number_types import number_type  # noqa: E402
 
 ALONE = ("own_adapter", "base")
 """Ceiling and floor of identity; bleeding is a matter of how a library is used."""
 CLIPS = 24
+LEARNED_IN = "float32"
+"""Clips are drawn in what this processor computes fast."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +157,10 @@ def run(base: DemoBase, seed: int, sheets: Path, report: Path | None) -> list[Ro
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["method", "concept", "kind", "when", "metric", "value"])
-        writer.writerows([r.method, r.concept, r.kind, r.when, r.metric, f"{r.value:.4f}"] for r in rows)
+        writer.writerow(["method", "concept", "kind", "when", "metric", "value", "number_type"])
+        for r in rows:
+            drawn_in = LEARNED_IN if r.metric == "seconds" else number_type()
+            writer.writerow([r.method, r.concept, r.kind, r.when, r.metric, f"{r.value:.4f}", drawn_in])
 
 
 def summarise(rows: Sequence[Row]) -> str:
@@ -178,6 +183,7 @@ def main() -> None:
     args.sheets.mkdir(parents=True, exist_ok=True)
     seed = TUNING_SEED if args.tuning else TABLE_SEED
     report = None if args.tuning else Path(__file__).parent / "results.csv"
+    print(f"drawing in {number_type()}", flush=True)
     print(summarise(run(load_base(), seed, args.sheets, report)))
 
 

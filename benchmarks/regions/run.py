@@ -13,7 +13,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields, replace
 from itertools import chain
 from pathlib import Path
 
@@ -33,10 +33,13 @@ from measure import placements  # noqa: E402
 from methods import METHODS, Studio, draw  # noqa: E402
 from scorer import Scorer  # noqa: E402
 
+from ccvd_core import number_types  # noqa: E402
 from ccvd_core.library import ConceptLibrary  # noqa: E402
 
 COUNTS = (2, 3, 4)
 PARTS = ("placement", "cost", "library")
+TIMED_IN = "float32"
+"""Clips are drawn in what this processor computes fast; times are compared in float32 everywhere."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Row:
     seed: int
     metric: str
     value: float
+    number_type: str = field(default_factory=number_types.number_type)
 
 
 def prepare(kept: Path | None) -> Studio:
@@ -88,16 +92,17 @@ def placement(
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Put these rows in the place of those that they measure again, and keep the others."""
-    replaced = {tuple(map(str, astuple(row)[:-1])) for row in rows}
+    places = len(fields(Row)) - 2  # all but the value and its number type say what is measured
+    replaced = {tuple(map(str, astuple(row)[:places])) for row in rows}
     kept: list[list[str]] = []
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
-            kept = [line for line in list(csv.reader(file))[1:] if tuple(line[:-1]) not in replaced]
+            kept = [line for line in list(csv.reader(file))[1:] if tuple(line[:places]) not in replaced]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Row)])
+        writer.writerow([column.name for column in fields(Row)])
         writer.writerows(kept)
-        writer.writerows([*astuple(row)[:-1], f"{row.value:.4f}"] for row in rows)
+        writer.writerows(astuple(replace(row, value=f"{row.value:.4f}")) for row in rows)
 
 
 def main() -> None:
@@ -116,6 +121,7 @@ def main() -> None:
     seed = TUNING_SEED if args.tuning else TABLE_SEED
     layouts = args.layouts if len(args.layouts) > 1 else args.layouts * len(args.counts)
     rows: list[Row] = []
+    print(f"drawing in {number_types.number_type()}", flush=True)
 
     def add(row: Row) -> None:
         rows.append(row)
@@ -126,10 +132,10 @@ def main() -> None:
             add(row)
     if "cost" in parts:
         for method, count, ratio in chain(step_cost(load_base()), wan_step_cost()):
-            add(Row(method, count, "", seed, "step_ratio", ratio))
+            add(Row(method, count, "", seed, "step_ratio", ratio, TIMED_IN))
     if "library" in parts:
         for method, count, metric, value in library_cost():
-            add(Row(method, count, "", seed, metric, value))
+            add(Row(method, count, "", seed, metric, value, TIMED_IN))
     if not args.tuning:
         write_csv(rows, Path(__file__).parent / "results.csv")
 

@@ -33,6 +33,7 @@ from ccvd_core.concept_tokens import PlacedTokens
 from ccvd_core.learning import ConceptLearner
 from ccvd_core.learning_plan import preset
 from ccvd_core.learning_step import LearningSettings
+from ccvd_core.number_types import number_type
 
 SITE = "blocks.0.cross_attn.k"
 
@@ -280,7 +281,8 @@ def test_stored_rows_replace_those_of_the_same_method_and_seed(tmp_path: Path):
     store([*rows_of("m", {"rex": {1: 0.5}, "hop": {1: 0.5}}), *other], out)
     store(rows_of("m", {"rex": {1: 0.75}}), out)
     assert read_rows(out) == [*other, *rows_of("m", {"rex": {1: 0.75}})]
-    assert out.read_text().startswith("method,seed,task,after_task,metric,value\nm,1,rex,1,identity,0.2500\n")
+    assert out.read_text().startswith("method,seed,task,after_task,metric,value,number_type\n")
+    assert out.read_text().splitlines()[1] == f"m,1,rex,1,identity,0.2500,{number_type()}"
     check_settings(out, {"steps": 200})
     check_settings(out, {"steps": 200})
     with pytest.raises(ValueError, match="300"):

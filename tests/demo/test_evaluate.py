@@ -6,6 +6,7 @@ import evaluate
 import numpy as np
 import splits
 import world
+from number_types import number_type
 from PIL import Image
 from world import Actor, Scene
 
@@ -21,7 +22,10 @@ def test_a_perfect_sampler_scores_one_and_an_empty_one_zero(tmp_path: Path) -> N
     assert all(value[split, metric] == 1 for split in evaluate.SPLITS for metric in evaluate.METRICS)
     assert all(value[f"ceiling_{split}", "object"] == 0 for split in evaluate.SPLITS)
     evaluate.write_csv(rows, tmp_path / "results.csv")
-    assert (tmp_path / "results.csv").read_text().splitlines()[:2] == ["split,metric,value", "one_object,object,1.0000"]
+    assert (tmp_path / "results.csv").read_text().splitlines()[:2] == [
+        "split,metric,value,number_type",
+        f"one_object,object,1.0000,{number_type()}",
+    ]
 
 
 def test_held_out_scenes_are_held_out_and_repeatable() -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import re
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import drawing
@@ -87,3 +92,34 @@ def test_with_instructions_for_bfloat16_they_are_used(monkeypatch: pytest.Monkey
         with NumberTypes() as record:
             work()
         assert torch.bfloat16 in record.seen
+
+
+def test_results_files_name_the_number_type():
+    for path in (ROOT / "demo" / "results.csv", *(ROOT / "benchmarks").rglob("*.csv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert {row["number_type"] for row in rows} <= {"float32", "bfloat16", ""}, path
+        assert any(row["number_type"] for row in rows), path
+
+
+def test_a_row_measured_again_on_another_processor_takes_the_place_of_the_old_one(tmp_path: Path):
+    placed = benchmark("regions").Row("attention", 2, "no", 1, "placed", 0.5, "bfloat16")
+    other = replace(placed, regions=3)
+    again = replace(placed, value=0.25, number_type="float32")
+    for rows in ([placed, other], [again]):
+        benchmark("regions").write_csv(rows, tmp_path / "results.csv")
+    assert (tmp_path / "results.csv").read_text().splitlines() == [
+        "method,regions,moving,seed,metric,value,number_type",
+        "attention,3,no,1,placed,0.5000,bfloat16",
+        "attention,2,no,1,placed,0.2500,float32",
+    ]
+
+
+def benchmark(folder: str) -> ModuleType:
+    """A benchmark's run.py; all have that name."""
+    spec = importlib.util.spec_from_file_location(f"run_{folder}", ROOT / "benchmarks" / folder / "run.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
