@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .backbones.attachment import Attachment
-from .backbones.base import Backbone, ConceptPrompt
+from .backbones.base import Backbone, ConceptPrompt, rows_of_one_length
 from .concept import Concept, Kind, LowRank, check_name
 from .concept_prompt import row_gates
 from .concept_tokens import PlacedTokens, layer_contexts, place_tokens
@@ -176,16 +176,20 @@ class ConceptLearner:
         clean = torch.stack([lesson.latents for lesson in lessons])
         t = drawn.times.to(clean)
         noisy, target = self.backbone.training_target(clean, drawn.noise.to(clean), t)
-        attachment.set_adapters([self.live_adapters()])
-        prompts = [self.prompt(lesson) for lesson in lessons]
-        with attachment.activate(prompts, clean.device):
-            prediction = self.backbone.predict(noisy, t, prompts).float()
-            loss = video_loss(prediction, target, self._kind, settings)
-            apart = self._retention.loss({site: b for site, (_, b) in self._adapters.items()}).to(loss)
-            total = loss + settings.retention * apart
-            # Inside `activate`: recomputed blocks read the attachment's state again.
-            total.backward()
-        self._update(total)
+        loss = torch.zeros((), device=clean.device)
+        for rows in rows_of_one_length([self.prompt(lesson) for lesson in lessons]):
+            attachment.set_adapters([self.live_adapters()])
+            prompts = [self.prompt(lessons[row]) for row in rows]
+            with attachment.activate(prompts, clean.device):
+                prediction = self.backbone.predict(noisy[rows], t[rows], prompts).float()
+                part = video_loss(prediction, target[rows], self._kind, settings) * (len(rows) / len(lessons))
+                # Inside `activate`: recomputed blocks read the attachment's state again.
+                part.backward()
+            loss += part.detach()
+        apart = self._retention.loss({site: b for site, (_, b) in self._adapters.items()}).to(loss)
+        if apart.requires_grad:
+            (settings.retention * apart).backward()
+        self._update(loss + settings.retention * apart.detach())
         self.done += 1
         return StepReport(self.done, loss.item(), apart.item())
 

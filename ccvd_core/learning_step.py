@@ -17,6 +17,9 @@ from .errors import CCVDError
 from .retention import FORMS, RetentionForm
 
 
+LEAST_NOISE_RANGE = 0.01
+
+
 @dataclass(frozen=True)
 class LearningSettings:
     """How a concept is learned. `retention` is lambda; 0 switches the retention loss off."""
@@ -36,6 +39,10 @@ class LearningSettings:
     """Mean of the normal that is squashed to the training time t; above 0 trains more on noisy clips."""
     time_shift: float = 3.0
     """Flow shift s: t -> s t / (1 + (s - 1) t)."""
+    noise_from: float = 0.0
+    """Least training time t, in 0..1 (1 = pure noise)."""
+    noise_to: float = 1.0
+    """Largest training time. Wan 2.2's expert for high noise works above 0.875 (image-to-video: 0.9), the other below."""
     appearance_share: float = 0.1
     """Motion only: share of the ordinary loss beside the loss on frame-to-frame differences."""
     still_frames: int = 1
@@ -52,6 +59,8 @@ class LearningSettings:
             "retention": (0 <= self.retention < math.inf, "0 or more", self.retention),
             "retention_form": (self.retention_form in FORMS, f"one of {', '.join(FORMS)}", self.retention_form),
             "time_shift": (self.time_shift > 0, "above 0", self.time_shift),
+            "noise_from": (0 <= self.noise_from <= 1, "between 0 and 1", self.noise_from),
+            "noise_to": (0 <= self.noise_to <= 1, "between 0 and 1", self.noise_to),
             "still_frames": (
                 self.still_frames >= 1 and self.still_frames % 4 == 1,
                 "1, 5, 9, 13, ... (4k + 1)",
@@ -62,6 +71,11 @@ class LearningSettings:
         for name, (good, expected, got) in checks.items():
             if not good:
                 raise CCVDError(f"Learning setting {name} must be {expected}; got {got}.")
+        if self.noise_to - self.noise_from < LEAST_NOISE_RANGE - 1e-9:
+            raise CCVDError(
+                f"Learning needs a range of noise at least {LEAST_NOISE_RANGE} wide: noise_from below noise_to, 0 to 1 "
+                f"for all of it. Got {self.noise_from:g} to {self.noise_to:g}."
+            )
 
 
 def motion_loss(
@@ -127,8 +141,40 @@ def draw_step(shapes: Sequence[Sequence[int]], settings: LearningSettings, step:
     others = torch.randint(len(alike), (settings.batch - 1,), generator=generator)
     rows = (first, *(alike[int(index)] for index in others))
     noise = torch.randn(len(rows), *shapes[first], generator=generator)
-    t = torch.sigmoid(settings.time_mean + torch.randn(len(rows), generator=generator))
-    return StepDraw(rows, noise, settings.time_shift * t / (1 + (settings.time_shift - 1) * t))
+    return StepDraw(rows, noise, training_times(torch.randn(len(rows), generator=generator), settings))
+
+
+def training_times(normal: Float[Tensor, " n"], settings: LearningSettings) -> Float[Tensor, " n"]:
+    """Times from standard normal numbers z: t = shift(sigmoid(mean + z)), of the given range of noise only.
+
+    Shift and sigmoid are increasing, so t lies in [noise_from, noise_to] where z lies in some [a, b]. The normal
+    restricted to it has the quantiles P(a) + P(z) (P(b) - P(a)), P the normal's distribution function: over the whole
+    range z stays z.
+    """
+    a, b = (normal_of_time(t, settings) for t in (settings.noise_from, settings.noise_to))
+    # Where the range is in the upper tail, its mirror image: 1 - P would have no digits left.
+    sign = -1.0 if a > 0 else 1.0
+    low, high = sorted((sign * a, sign * b))
+    ends = normal_below(torch.tensor([low, high], dtype=torch.float64))
+    share = normal_below(sign * normal.double())
+    z = sign * torch.special.ndtri(ends[0] + share * (ends[1] - ends[0]))
+    t = torch.sigmoid(settings.time_mean + z)
+    t = settings.time_shift * t / (1 + (settings.time_shift - 1) * t)
+    # A number at the very end may round beyond it.
+    return t.float().clamp(settings.noise_from, settings.noise_to)
+
+
+def normal_below(z: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Share of a standard normal below z; keeps its digits in the lower tail, where torch.special.ndtr has none."""
+    return torch.erfc(-z / math.sqrt(2)) / 2
+
+
+def normal_of_time(t: float, settings: LearningSettings) -> float:
+    """The z for which t = shift(sigmoid(mean + z))."""
+    if t in (0.0, 1.0):
+        return -math.inf if t == 0.0 else math.inf
+    # odds of the shifted time are s times the odds of the plain one
+    return math.log(t / (1 - t)) - math.log(settings.time_shift) - settings.time_mean
 
 
 def rate_share(step: int, steps: int) -> float:

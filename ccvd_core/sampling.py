@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .backbones.attachment import Attachment
-from .backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt, has_regions
+from .backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt, has_regions, rows_of_one_length
 from .noise_merge import RegionSettings, bootstrap_input, merge_noise, noised_colour, noisy_surroundings
 from .region_masks import latent_masks
 
@@ -50,7 +50,6 @@ def sample(
     regional = any(map(has_regions, prompts))
     negatives = [negative] * len(prompts)
     empties = [empty_scene(prompt, negative) for prompt in prompts]
-    grid = backbone.grid(noise.shape[1:])
     scenes = {row: prompt for row, prompt in enumerate(prompts) if isinstance(prompt, RegionalPrompt)}
     made = {id(scene): own_prompts(scene, settings) for scene in scenes.values()}
     own = {row: made[id(scene)] for row, scene in scenes.items()}
@@ -61,9 +60,7 @@ def sample(
         merging = regional and step < settings.merged_steps(steps)
         contrasted = guided and step < settings.contrasted_steps(steps)
         rows = [*prompts, *(empties if contrasted else negatives)] if guided else prompts
-        with attachment.activate(rows, batch.device, grid=grid, measure=merging):
-            velocity = backbone.predict(batch, t.expand(len(batch)), rows).to(latents)
-            masses = attachment.attention_masses() if merging else []
+        velocity, masses = predict_rows(backbone, attachment, rows, batch, t, merging)
         positive, base = velocity.chunk(2) if guided else (velocity, velocity)
         if merging:
             hidden = None
@@ -110,8 +107,32 @@ def predict(
     t: Float[Tensor, ""],
 ) -> Float[Tensor, "batch channels frames height width"]:
     """The velocity for one prompt per batch row."""
-    with attachment.activate(prompts, latents.device, grid=backbone.grid(latents.shape[1:])):
-        return backbone.predict(latents, t.expand(len(latents)), prompts).to(latents)
+    return predict_rows(backbone, attachment, prompts, latents, t)[0]
+
+
+def predict_rows(
+    backbone: Backbone,
+    attachment: Attachment,
+    prompts: Sequence[AnyPrompt],
+    latents: Float[Tensor, "batch channels frames height width"],
+    t: Float[Tensor, ""],
+    measure: bool = False,
+) -> tuple[Float[Tensor, "batch channels frames height width"], list[Float[Tensor, " regions"] | None]]:
+    """The velocity for one prompt per batch row and, when `measure`d, each row's attention masses (else None).
+
+    Prompts of several lengths are several model calls: each row's result is the same as alone.
+    """
+    velocity = torch.empty_like(latents)
+    masses: list[Tensor | None] = [None] * len(prompts)
+    grid = backbone.grid(latents.shape[1:])
+    for rows in rows_of_one_length(prompts):
+        some = [prompts[row] for row in rows]
+        with attachment.activate(some, latents.device, grid=grid, measure=measure):
+            velocity[rows] = backbone.predict(latents[rows], t.expand(len(rows)), some).to(latents)
+            if measure and any(map(has_regions, some)):
+                for row, mass in zip(rows, attachment.attention_masses(), strict=True):
+                    masses[row] = mass
+    return velocity, masses
 
 
 def merged(

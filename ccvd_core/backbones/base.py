@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..concept import BaseFingerprint, Kind
 from ..concept_tokens import PlacedTokens
+from ..errors import CCVDError
 from ..regions import RegionError, RegionSet
 
 Role = Literal["subject", "motion"]
@@ -109,6 +110,29 @@ class RegionalPrompt:
 AnyPrompt = ConceptPrompt | RegionalPrompt
 
 
+def rows_of_one_length(prompts: Sequence[AnyPrompt]) -> list[list[int]]:
+    """Batch rows that one model call can serve: those whose contexts have the same number of text rows.
+
+    Contexts of other lengths are never padded to a common one: padding takes a part of the attention, so that a
+    prompt's prediction would depend on what else is in the batch.
+    """
+    rows: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows.setdefault(len(prompt.context), []).append(row)
+    return list(rows.values())
+
+
+def stack_contexts(prompts: Sequence[AnyPrompt]) -> Float[Tensor, "batch rows width"]:
+    """The prompts' contexts as one batch. Raises CCVDError for contexts of several lengths."""
+    lengths = sorted({len(prompt.context) for prompt in prompts})
+    if len(lengths) != 1:
+        raise CCVDError(
+            f"One model call takes prompts with one number of text rows; got {lengths}. Call once for each of "
+            "rows_of_one_length."
+        )
+    return torch.stack([prompt.context for prompt in prompts])
+
+
 def has_regions(prompt: AnyPrompt) -> TypeGuard[RegionalPrompt]:
     """Whether a prompt is a scene with at least one region."""
     return isinstance(prompt, RegionalPrompt) and len(prompt.prompts) > 1
@@ -188,7 +212,8 @@ class Backbone(ABC):
         t: Float[Tensor, " batch"],
         prompts: Sequence[AnyPrompt],
     ) -> Float[Tensor, "batch channels frames height width"]:
-        """The model's prediction at times t in 0..1 (1 = noise), one prompt per batch row.
+        """The model's prediction at times t in 0..1 (1 = noise), one prompt per batch row, all with the same number of
+        text rows (see `rows_of_one_length`).
 
         Concepts take part only inside `attach` (see `Attachment`); outside, prompts must be plain.
         """

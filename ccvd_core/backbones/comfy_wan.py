@@ -14,7 +14,16 @@ from torch.utils.checkpoint import checkpoint
 
 from ..concept import BaseFingerprint
 from ..errors import CCVDError
-from .base import AnyPrompt, Backbone, EncodedText, Removable, TextAttention, TokenGrid, flow_matching_pair
+from .base import (
+    AnyPrompt,
+    Backbone,
+    EncodedText,
+    Removable,
+    TextAttention,
+    TokenGrid,
+    flow_matching_pair,
+    stack_contexts,
+)
 from .wan_sites import wan_fingerprint, wan_grid, wan_sites
 
 
@@ -58,7 +67,7 @@ class ComfyWanBackbone(Backbone):
         t: Float[Tensor, " batch"],
         prompts: Sequence[AnyPrompt],
     ) -> Float[Tensor, "batch channels frames height width"]:
-        context = torch.stack([prompt.context for prompt in prompts]).to(latents.device, self.dtype)
+        context = stack_contexts(prompts).to(latents.device, self.dtype)
         options = self._options()
         return self._model(latents.to(self.dtype), t.float() * 1000, context=context, transformer_options=options)
 

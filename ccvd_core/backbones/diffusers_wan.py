@@ -13,7 +13,16 @@ from torch import Tensor, nn
 
 from ..concept import BaseFingerprint
 from ..errors import CCVDError
-from .base import AnyPrompt, Backbone, EncodedText, Removable, TextAttention, TokenGrid, flow_matching_pair
+from .base import (
+    AnyPrompt,
+    Backbone,
+    EncodedText,
+    Removable,
+    TextAttention,
+    TokenGrid,
+    flow_matching_pair,
+    stack_contexts,
+)
 from .wan_sites import wan_fingerprint, wan_grid, wan_sites
 
 DIFFUSERS_NAMES = {
@@ -60,7 +69,7 @@ class DiffusersWanBackbone(Backbone):
         t: Float[Tensor, " batch"],
         prompts: Sequence[AnyPrompt],
     ) -> Float[Tensor, "batch channels frames height width"]:
-        context = torch.stack([prompt.context for prompt in prompts]).to(latents.device, self.dtype)
+        context = stack_contexts(prompts).to(latents.device, self.dtype)
         return self._transformer(latents.to(self.dtype), t.float() * 1000, context, return_dict=False)[0]
 
     def training_target(self, clean: Tensor, noise: Tensor, t: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
