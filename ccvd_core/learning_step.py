@@ -16,7 +16,6 @@ from .concept import Kind, LowRank
 from .errors import CCVDError
 from .retention import FORMS, RetentionForm
 
-
 LEAST_NOISE_RANGE = 0.01
 
 
@@ -42,7 +41,7 @@ class LearningSettings:
     noise_from: float = 0.0
     """Least training time t, in 0..1 (1 = pure noise)."""
     noise_to: float = 1.0
-    """Largest training time. Wan 2.2's expert for high noise works above 0.875 (image-to-video: 0.9), the other below."""
+    """Largest training time. A model made of experts has one for high noise and one for low: each learns its range."""
     appearance_share: float = 0.1
     """Motion only: share of the ordinary loss beside the loss on frame-to-frame differences."""
     still_frames: int = 1

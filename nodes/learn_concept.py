@@ -132,6 +132,28 @@ class LearnConcept(io.ComfyNode):
                     max=10000,
                     tooltip="Show a preview every so many steps; 0: none.",
                 ),
+                io.Float.Input(
+                    "noise_from",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.005,
+                    round=False,
+                    tooltip="Learn only where clips are at least this noisy, 0 to 1. For Wan 2.2's high noise model: "
+                    "0.875, image-to-video 0.9.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "noise_to",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.005,
+                    round=False,
+                    tooltip="Learn only where clips are at most this noisy, 0 to 1. For Wan 2.2's low noise model: "
+                    "0.875, image-to-video 0.9.",
+                    advanced=True,
+                ),
                 io.Image.Input(
                     "images",
                     optional=True,

@@ -64,6 +64,8 @@ class Lesson:
         frames: int,
         still_frames: int,
         preview_every: int,
+        noise_from: float,
+        noise_to: float,
         images: Sequence[Tensor] = (),
         video: Sequence[Any] = (),
         captions: Sequence[str] = (),
@@ -79,7 +81,11 @@ class Lesson:
         self._shelf_name, self._shelf = library, open_library(library)
         self._reader = PromptReader(clip)
         self._backbone = self._backbone_of(model.model.diffusion_model)
-        self._settings = self._chosen(steps, rank, learning_rate, retention, retention_form, seed, still_frames)
+        self._settings = replace(
+            self._chosen(steps, rank, learning_rate, retention, retention_form, seed, still_frames),
+            noise_from=noise_from,
+            noise_to=noise_to,
+        )
         self._pixels = self._gather(list(images or ()), list(video or ()), megapixels_percent, frames)
         self._captions = self._spread(captions)
 

@@ -7,17 +7,18 @@ from itertools import pairwise
 
 import pytest
 import torch
-from base import load_base
 from torch import Tensor
 
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, ConceptPrompt, EncodedText, rows_of_one_length
+from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.concept_prompt import aggregate
 from ccvd_core.errors import CCVDError
 from ccvd_core.learning import ConceptLearner, Example
 from ccvd_core.learning_step import LearningSettings, draw_step, video_loss
 from ccvd_core.sampling import flow_times, sample
 from tests.backbones.conftest import encode_text
+from tests.backbones.pack import from_pack
 
 CPU = torch.device("cpu")
 LONG = "a <rex> runs over very long and very green grass"
@@ -127,13 +128,16 @@ def test_a_model_call_itself_takes_one_length(uneven: Backbone):
         uneven.predict(NOISE, torch.tensor([0.5, 0.5]), prompts)
 
 
-def test_the_demo_model_learns_captions_beyond_its_32_rows(backbones: dict[str, Backbone]):
-    """It pads texts to 32 rows; a longer caption has more."""
-    base = load_base()
+def test_the_demo_model_learns_captions_beyond_its_32_rows(backbones: dict[str, Backbone], training: None):
+    """Its text encoder in ComfyUI pads texts to 32 rows; a longer caption has more."""
+    import comfy.sd
+
+    demo_model = from_pack("nodes.demo_model")
+    reader = from_pack("nodes.text_encoder").PromptReader(demo_model.load_clip(demo_model.TEXT_FILE))
+    model = comfy.sd.load_diffusion_model(str(demo_model.MODEL_FILE)).model.diffusion_model
     captions = ["a <rex> still", "a <rex> " + "moving right and down on very green grass " * 5]
     examples = [Example(torch.randn(16, 1, 4, 4), caption) for caption in captions]
-    settings = LearningSettings(steps=2, rank=2, lr=1e-3, batch=4, seed=1)
-    student = ConceptLearner(base.backbone(), examples, "rex", "subject", "dog", settings)
+    student = ConceptLearner(ComfyWanBackbone(model, reader), examples, "rex", "subject", "dog", SETTINGS)
     assert len({len(lesson.context) for lesson in student._lessons}) == 2
     with Attachment(student.backbone, [student.live_adapters()]) as attachment:
         assert all(0 < student.step(attachment).loss < 100 for _ in range(2))

@@ -64,6 +64,8 @@ class Graph:
             "frames": 9,
             "still_frames": 0,
             "preview_every": 0,
+            "noise_from": 0.0,
+            "noise_to": 1.0,
         }
         return self.add("CCVD_LearnConcept", **{**usual, **changes})
 

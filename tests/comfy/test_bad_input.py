@@ -55,6 +55,7 @@ def refused(server: ComfyServer, graph: Graph, words: str) -> None:
         ({"captions": "a <rex>\na <rex>\na <rex>"}, r"3 captions for 2 pictures"),
         ({"captions": "a <rex>\na dog"}, r"'a dog' does not say where the concept is: write <rex>"),
         ({"captions": "a <rex>\na <rex> and a <kit>"}, r"<kit>"),
+        ({"noise_from": 0.9, "noise_to": 0.9}, r"range of noise.*noise_from below noise_to"),
     ],
 )
 def test_learn_concept_refuses(server: ComfyServer, changes: dict[str, Any], words: str) -> None:

@@ -89,6 +89,31 @@ def test_the_same_inputs_give_the_same_file(server: ComfyServer) -> None:
     assert concept_file(server, "same_3", "rex").read_bytes() != first
 
 
+def test_a_range_of_noise_is_learned_in_and_kept_in_the_file(server: ComfyServer) -> None:
+    files = {}
+    for library, changes in {
+        "noise_all": {},
+        "noise_high": {"noise_from": 0.875},
+        "noise_low": {"noise_to": 0.875},
+    }.items():
+        run(server, learning(library=library, **changes)[0])
+        files[library] = concept_file(server, library, "rex")
+    ranges = []
+    for path in files.values():
+        settings = json.loads(metadata(path)["ccvd.settings"])
+        ranges.append((settings["noise_from"], settings["noise_to"]))
+    assert ranges == [(0, 1), (0.875, 1), (0, 0.875)]
+    assert len({path.read_bytes() for path in files.values()}) == 3
+
+
+def test_captions_longer_than_the_text_encoders_padding_are_learned(server: ComfyServer) -> None:
+    """The demo model pads texts to 32 rows: a longer caption shares steps with shorter ones."""
+    long = "a <rex> still " + "on very green grass with a blue sky and a red star " * 4
+    graph, learn = learning(library="long", captions="\n".join([long, *CAPTIONS[1:]]), preview_every=2)
+    done = run(server, graph)
+    assert done.steps(learn)[-1] == 6 and len(done.previews()) == 2
+
+
 def test_pictures_are_learned_as_still_clips_too(server: ComfyServer) -> None:
     libraries = {"still_demo": 0, "still_nine": 9, "still_none": 1}
     for library, frames in libraries.items():
