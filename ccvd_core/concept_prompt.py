@@ -16,9 +16,9 @@ from .aggregation import (
     relevance_against_class,
 )
 from .backbones.base import Backbone, ConceptPrompt, EncodedText
-from .concept import BaseFingerprint, Concept
+from .base_match import check_fits_base
+from .concept import Concept
 from .concept_tokens import PlacedTokens, layer_contexts, place_tokens
-from .errors import WrongBaseError
 from .prompt import parse_prompt
 
 
@@ -29,17 +29,6 @@ class Aggregated:
     prompt: ConceptPrompt
     weights: Float[Tensor, "layers concepts"]
     relevances: Float[Tensor, "layers concepts"]
-
-
-def check_base(concepts: Sequence[Concept], base: BaseFingerprint) -> None:
-    """Raise WrongBaseError for the first concept that was learned on another base model."""
-    for concept in concepts:
-        if not concept.base.matches(base):
-            raise WrongBaseError(
-                f"<{concept.name}> was learned on another base model ({concept.base.architecture}) than the one "
-                f"connected ({base.architecture}). Load the model it was learned on, switch the concept off in "
-                "Concept Library, or learn it again on this model."
-            )
 
 
 def row_gates(
@@ -69,7 +58,7 @@ def aggregate(
 ) -> Aggregated:
     """Aggregate `concepts` for a prompt that may name them as `<name>` (DESIGN 2.2).
 
-    Raises UnknownConceptError for an unknown name and WrongBaseError for a concept of another base model.
+    Raises UnknownConceptError for an unknown name and WrongBaseError for a concept that does not fit the model.
     """
     encoded, placed = read_prompt(backbone, text, concepts, strengths or {})
     return weigh(backbone.layers, encoded.context, placed, concepts, settings, strengths, own_rows_only)
@@ -79,7 +68,7 @@ def read_prompt(
     backbone: Backbone, text: str, concepts: Sequence[Concept], strengths: Mapping[str, float]
 ) -> tuple[EncodedText, tuple[PlacedTokens, ...]]:
     """A prompt encoded, its context in fp32 on the CPU, and the tokens of the concepts that it names."""
-    check_base(concepts, backbone.fingerprint)
+    check_fits_base(concepts, backbone)
     prompt = parse_prompt(text, {concept.name: concept.class_words for concept in concepts})
     encoded = backbone.encode(prompt.text)
     tokens = {concept.name: concept.tokens * strengths.get(concept.name, 1.0) for concept in concepts}

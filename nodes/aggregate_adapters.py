@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..ccvd_core.aggregation import PARTICIPANTS, AggregationSettings, describe_relevance
 from ..ccvd_core.backbones.comfy_wan import ComfyWanBackbone
+from ..ccvd_core.base_match import check_fits_base, sibling_notes
 from ..ccvd_core.prompt import check_known
 from ..ccvd_core.region_prompt import READINGS, AggregatedScene, aggregate_scene, scene_concepts
 from ..ccvd_core.regions import RegionSet
@@ -137,6 +139,10 @@ class AggregateAdapters(io.ComfyNode):
         )
         # Adapters are large: only those that act are read.
         concepts = [library.library.load(name) for name in acting(scene, names)]
+        check_fits_base(concepts, backbone)
+        notes = sibling_notes(concepts, backbone)
+        for note in notes:
+            logging.warning("CCVD: %s", note)
         acts = bool(concepts or regions.regions)
         state = PromptState(scene.prompt, names)
         conditioning = [[context, {**extra, KEY: state} if acts else extra] for context, extra in reader.conditioning]
@@ -149,7 +155,7 @@ class AggregateAdapters(io.ComfyNode):
             with_concepts(model, concepts) if acts else model,
             conditioning,
             picture,
-            describe_scene(scene, regions, names),
+            "\n".join([*notes, describe_scene(scene, regions, names)]),
             ui=ui.PreviewImage(picture, cls=cls),
         )
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..ccvd_core.backbones.attachment import Attachment
 from ..ccvd_core.backbones.comfy_wan import ComfyWanBackbone
+from ..ccvd_core.base_match import check_fits_base, sibling_notes
 from ..ccvd_core.concept import Concept, Kind, check_name
-from ..ccvd_core.concept_prompt import check_base
 from ..ccvd_core.errors import CCVDError, LibraryError, MediaError
 from ..ccvd_core.learning import ConceptLearner, Example
 from ..ccvd_core.learning_plan import GIB, LearningNeed, check_fits, learning_need, preset, usual_area
@@ -148,6 +148,7 @@ class Lesson:
             return self._already_there(job)
         self._shelf.check_can_add(self._name)
         earlier = self._earlier()
+        self._notes = sibling_notes(earlier, self._backbone)
         media = [(self._encode(pixels), caption) for pixels, caption in self._media()]
         need = self._check_memory([latents for latents, _ in media])
         # The retention loss depends on what was learned before: progress beside other concepts is not taken up.
@@ -184,6 +185,7 @@ class Lesson:
             f"{summary}. Loss {mean(checkpoint.losses[:20]):.4f} -> {mean(checkpoint.losses[-20:]):.4f}.\n"
             f"Write <{self._name}> in a prompt of Aggregate Adapters to use it."
         )
+        report = "\n".join([report, *self._notes])
         return io.NodeOutput(
             LibrarySelection(self._shelf), picture, report, ui=ui.PreviewImage(picture, cls=self._node)
         )
@@ -214,9 +216,9 @@ class Lesson:
         return self._model.model.process_latent_in(self._vae.encode(frames)).float().cpu()[0]
 
     def _earlier(self) -> list[Concept]:
-        """What to stay apart from. A library holds concepts of one base model."""
+        """What to stay apart from. All concepts of a library fit the same models."""
         earlier = [self._shelf.load(name) for name in self._shelf.names()]
-        check_base(earlier, self._backbone.fingerprint)
+        check_fits_base(earlier, self._backbone)
         return earlier
 
     def _already_there(self, job: str) -> io.NodeOutput:

@@ -31,9 +31,15 @@ from dataclasses import replace
 from pathlib import Path
 from ccvd_core.concept import BaseFingerprint
 from ccvd_core.concept_file import load_concept, save_concept
-source, target = map(Path, sys.argv[1:])
+source, target = map(Path, sys.argv[1:3])
 concept = load_concept(source)
 other = BaseFingerprint("Wan of 30 layers", concept.base.signature)
+if "wider" in sys.argv:
+    tokens, keys = (t.repeat_interleave(2, -1) for t in (concept.tokens, concept.keys))
+    concept = replace(concept, tokens=tokens, keys=keys, class_keys=keys)
+if "adapters" in sys.argv:
+    a = {site: replace(lora, a=lora.a.repeat_interleave(2, 1)) for site, lora in concept.adapters.items()}
+    concept = replace(concept, adapters=a)
 save_concept(replace(concept, name=target.stem, base=other), target)
 """
 
@@ -301,19 +307,51 @@ def test_an_unknown_name_is_answered_with_the_known_ones(server: ComfyServer) ->
     assert error.value.node_type == "CCVD_AggregateAdapters"
 
 
-def test_a_concept_of_another_base_is_refused_by_name_until_it_is_off(server: ComfyServer) -> None:
-    from comfy_server import ComfyError
-
+def foreign(server: ComfyServer, library: str, *changes: str) -> None:
+    """A library with <rex> and with <alien>: the same, but learned on another model, and changed."""
     source = concept_file(server, LIBRARY, "rex")
-    target = concept_file(server, "mixed", "alien")
+    target = concept_file(server, library, "alien")
     target.parent.mkdir(parents=True)
     shutil.copyfile(source, target.with_name("rex.safetensors"))
     # Our packages cannot be imported here, beside ComfyUI's own `nodes`.
-    subprocess.run([sys.executable, "-c", OF_ANOTHER_BASE, source, target], cwd=REPOSITORY, check=True)
+    subprocess.run([sys.executable, "-c", OF_ANOTHER_BASE, source, target, *changes], cwd=REPOSITORY, check=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "prompt", "why"),
+    [
+        ("wider", NAMED, r"its tokens are \d+ wide, this model's text is \d+"),
+        ("adapters", NAMED.replace("rex", "alien"), r"it adapts blocks\.0\.cross_attn\.\w from \d+ to \d+ numbers"),
+    ],
+)
+def test_a_concept_that_does_not_fit_the_model_is_refused_by_name_until_it_is_off(
+    server: ComfyServer, change: str, prompt: str, why: str
+) -> None:
+    from comfy_server import ComfyError
+
+    foreign(server, f"mixed_{change}", change)
     graph = Graph()
-    graph.show(graph.aggregate(graph.library("mixed"), NAMED).out(3))
-    with pytest.raises(ComfyError, match=r"<alien> was learned on another base model \(Wan of 30 layers\)"):
+    graph.show(graph.aggregate(graph.library(f"mixed_{change}"), prompt).out(3))
+    words = rf"<alien> was learned on another base model \(Wan of 30 layers\).*does not fit it: {why}"
+    with pytest.raises(ComfyError, match=words):
         run(server, graph)
     graph = Graph()
-    table = graph.show(graph.aggregate(graph.library("mixed", "alien off"), NAMED).out(3))
+    table = graph.show(graph.aggregate(graph.library(f"mixed_{change}", "alien off"), NAMED).out(3))
     assert "alien" not in run(server, graph).text(table)
+
+
+def test_a_concept_of_a_sibling_model_works_and_says_so(server: ComfyServer) -> None:
+    """The same adapters give the same video; only the text under the heat map, and the log, tell them apart."""
+    foreign(server, "siblings")
+    latents, texts = [], []
+    for name in ("rex", "alien"):
+        graph = Graph()
+        used = graph.aggregate(graph.library("siblings"), NAMED.replace("rex", name))
+        table, saved = graph.show(used.out(3)), graph.save(graph.sample(used.out(0), used.out(1)))
+        done = run(server, graph)
+        latents.append(done.latent(server, saved))
+        texts.append(done.text(table))
+    assert torch.equal(*latents)
+    note = "Note: <alien> was learned on another model of this size (Wan of 30 layers"
+    assert note not in texts[0] and texts[1].startswith(note)
+    assert f"CCVD: {note}" in server.log
