@@ -11,12 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .errors import CCVDError
+from .errors import CCVDError, shorten
 
 Kind = Literal["subject", "motion", "style"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+MAX_CLASS_WORDS = 500
+"""Characters: as many as text encoders read."""
 WINDOWS_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 
 
@@ -27,14 +29,33 @@ def check_name(name: str) -> str:
     """
     if name.split(".")[0] in WINDOWS_NAMES:
         raise CCVDError(
-            f"The concept name {name!r} cannot be used: Windows keeps it for a device. Choose another name."
+            f"The concept name {shorten(name)} cannot be used: Windows keeps it for a device. Choose another name."
         )
     if not NAME_PATTERN.fullmatch(name):
         raise CCVDError(
-            f"The concept name {name!r} cannot be used: expected 1 to 64 of the characters a-z, 0-9, _ and -, starting "
-            "with a letter or digit, because it becomes a file name and is written <name> in prompts."
+            f"The concept name {shorten(name)} cannot be used: expected 1 to 64 of the characters a-z, 0-9, _ and -, "
+            "starting with a letter or digit, because it becomes a file name and is written <name> in prompts."
         )
     return name
+
+
+def check_class_words(words: str, name: str = "") -> str:
+    """The class words of `name` with single spaces. Raises CCVDError if a text encoder could not read them."""
+    whose = f" of <{name}>" if name else ""
+    if not words.strip():
+        raise CCVDError(f"Class words{whose} are missing: say what kind of thing it is, for example `dog`.")
+    if len(words) > MAX_CLASS_WORDS:
+        raise CCVDError(
+            f"The class words{whose} are too long: expected at most {MAX_CLASS_WORDS} characters; got {len(words)}. "
+            "A few words are enough, for example `little dog`."
+        )
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        raise CCVDError(
+            f"The class words{whose} have half a character in them, of an emoji perhaps: {words!a}. Write them again."
+        ) from None
+    return " ".join(words.split())
 
 
 @dataclass(frozen=True)
@@ -104,9 +125,8 @@ class Concept:
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.kind not in KINDS:
-            raise CCVDError(f"The kind of {self.name!r} must be one of {', '.join(KINDS)}; got {self.kind!r}.")
-        if not self.class_words.strip():
-            raise CCVDError(f"Concept {self.name!r} needs class words, for example `dog`; got an empty text.")
+            raise CCVDError(f"The kind of {self.name!r} must be one of {', '.join(KINDS)}; got {shorten(self.kind)}.")
+        check_class_words(self.class_words, self.name)
         layers, _, width = self.tokens.shape
         for what, keys in (("keys", self.keys), ("class keys", self.class_keys)):
             if keys.shape != (layers, width):

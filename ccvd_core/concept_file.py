@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,24 +18,15 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .concept import Concept, LowRank
-from .concept_header import (
-    ADAPTER_KEY,
-    FORMAT,
-    LENGTH_BYTES,
-    MAX_HEADER_BYTES,
-    MAX_ORDER,
-    PREFIX,
-    VERSION,
-    adapter_keys,
-    damaged,
-    describe,
-    header_end,
-    parse_header,
-    read_start,
-    unreadable,
-)
+from .concept_header import MAX_ORDER, describe
 from .errors import CCVDError, ConceptFileError, LibraryError
+from .file_header import ADAPTER_KEY, FORMAT, LENGTH_BYTES, PREFIX, VERSION, FileHeader, adapter_keys, damaged
+from .file_reading import MAX_HEADER_BYTES, read_file_header, read_whole
+from .plain_json import parse_json
 from .whole_files import advice, write_whole
+
+LARGEST = 65504.0
+"""Of float16: what is larger becomes infinite, and the video black, on models that compute in it."""
 
 
 def save_concept(concept: Concept, path: Path, *, replace: bool = True) -> None:
@@ -58,37 +48,24 @@ def save_concept(concept: Concept, path: Path, *, replace: bool = True) -> None:
 @torch.inference_mode(False)
 def load_concept(path: Path) -> Concept:
     """Read a concept and check all of it. Raises ConceptFileError: what is wrong with the file and what to do."""
-    data = read_bytes(path)
-    header = parse_header(path, data[: header_end(path, data[:LENGTH_BYTES], len(data))], len(data))
-    sites = header.sites()
     try:
-        tensors = safetensors.torch.load(data)
-    except (SafetensorError, ValueError, RuntimeError) as error:
-        raise damaged(path, f"its tensors cannot be read ({error})") from error
+        header, tensors = read_tensors(path)
+    except MemoryError as error:
+        raise ConceptFileError(
+            f"There is not enough memory for the concept file {path}. Close other programs, or delete it and learn the "
+            "concept again with a lower rank."
+        ) from error
     for name in sorted(tensors):
-        if not bool(torch.isfinite(tensors[name]).all()):
-            raise damaged(path, f"the tensor {name} has values that are not finite numbers")
+        if why := not_usable(tensors[name]):
+            raise damaged(path, f"the tensor {name} has values {why}")
     if digest(header.metadata, tensors) != header.text("digest"):
         raise damaged(path, "its contents do not add up to the checksum it was written with")
-    about = describe(header)
-    try:
-        return Concept(
-            name=about.name,
-            kind=about.kind,
-            class_words=about.class_words,
-            adapters={site: low_rank(*(tensors[key] for key in adapter_keys(site))) for site in sites},
-            tokens=finite(path, "tokens", header.tensor("tokens", 3)),
-            keys=finite(path, "keys", header.tensor("keys", 2)),
-            class_keys=finite(path, "class keys", header.tensor("class_keys", 2)),
-            base=about.base,
-            order=about.order,
-            settings=about.settings,
-            preview=about.preview,
-        )
-    except ConceptFileError:
-        raise
-    except CCVDError as error:
-        raise damaged(path, str(error).rstrip(".")) from error
+    adapters = {site: low_rank(*(tensors[key] for key in adapter_keys(site))) for site in header.sites()}
+    for site, adapter in adapters.items():
+        if why := not_usable(adapter.b * adapter.scale):
+            raise damaged(path, f"the adapter of {site} times its alpha has values {why}")
+    preview = header.blob("preview") if "preview" in header.metadata else None
+    return concept_of(header, adapters, preview)
 
 
 @torch.inference_mode(False)
@@ -98,24 +75,38 @@ def load_outline(path: Path) -> Concept:
     Tens of times smaller than the file. The checksum, which covers the adapters too, is checked by `load_concept` only.
     Raises ConceptFileError.
     """
-    header = parse_header(path, *read_start(path))
-    about = describe(header)
+    return concept_of(read_file_header(path), {}, None)
+
+
+def read_tensors(path: Path) -> tuple[FileHeader, dict[str, Tensor]]:
+    header, data = read_whole(path, describe)
+    try:
+        return header, safetensors.torch.load(data)
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        raise damaged(path, f"its tensors cannot be read ({error})") from error
+
+
+def concept_of(header: FileHeader, adapters: Mapping[str, LowRank], preview: bytes | None) -> Concept:
+    """A concept with what its file's header says of it. Raises ConceptFileError."""
+    about, tensors = describe(header), {}
+    for key, what, axes in (("tokens", "tokens", 3), ("keys", "keys", 2), ("class_keys", "class keys", 2)):
+        tensors[key] = header.tensor(key, axes)
+        if why := not_usable(tensors[key]):
+            raise damaged(header.path, f"its {what} have values {why}")
     try:
         return Concept(
-            about.name,
-            about.kind,
-            about.class_words,
-            {},
-            finite(path, "tokens", header.tensor("tokens", 3)),
-            finite(path, "keys", header.tensor("keys", 2)),
-            finite(path, "class keys", header.tensor("class_keys", 2)),
-            about.base,
-            about.order,
+            name=about.name,
+            kind=about.kind,
+            class_words=about.class_words,
+            adapters=adapters,
+            base=about.base,
+            order=about.order,
+            settings=about.settings,
+            preview=preview,
+            **tensors,
         )
-    except ConceptFileError:
-        raise
     except CCVDError as error:
-        raise damaged(path, str(error).rstrip(".")) from error
+        raise damaged(header.path, str(error).rstrip(".")) from error
 
 
 def encode_concept(concept: Concept, path: Path) -> bytes:
@@ -140,19 +131,12 @@ def encode_concept(concept: Concept, path: Path) -> bytes:
 
 
 def check_readable(concept: Concept, path: Path) -> None:
-    """Raise ConceptFileError for an order or class words that a reader would refuse."""
+    """Raise ConceptFileError for an order that a reader would refuse."""
     if not 0 <= concept.order <= MAX_ORDER:
         raise ConceptFileError(
             f"Concept {concept.name!r} cannot be saved to {path}: its learning order must be 0 to {MAX_ORDER}; got "
             f"{concept.order}. Use a library without a concept of such an order."
         )
-    try:
-        concept.class_words.encode()
-    except UnicodeEncodeError:
-        raise ConceptFileError(
-            f"Concept {concept.name!r} cannot be saved to {path}: its class words have half a character in them: "
-            f"{concept.class_words!a}. Write them again."
-        ) from None
 
 
 def adapter_tensors(concept: Concept, path: Path) -> dict[str, Tensor]:
@@ -164,6 +148,7 @@ def adapter_tensors(concept: Concept, path: Path) -> dict[str, Tensor]:
             if not ADAPTER_KEY.fullmatch(key):
                 raise ConceptFileError(f"Concept {concept.name!r} cannot be saved to {path}: bad Linear id {site!r}.")
             tensors[key] = finite_to_save(concept, path, key, tensor)
+        finite_to_save(concept, path, f"{site} times its alpha", adapter.b * adapter.scale)
     return tensors
 
 
@@ -182,6 +167,8 @@ def concept_metadata(concept: Concept, path: Path) -> dict[str, str]:
     try:
         metadata["base"] = json.dumps(base, sort_keys=True, allow_nan=False)
         metadata["settings"] = json.dumps(dict(concept.settings), sort_keys=True, allow_nan=False)
+        for key in ("base", "settings"):
+            parse_json(metadata[key])
     except (TypeError, ValueError) as error:
         raise ConceptFileError(
             f"Concept {concept.name!r} cannot be saved to {path}: its settings and fingerprint must be plain finite "
@@ -197,7 +184,7 @@ def concept_metadata(concept: Concept, path: Path) -> dict[str, str]:
                 "Class words must take up at least one text row."
             )
         metadata[f"{key}.shape"] = json.dumps(list(values.shape))
-        metadata[key] = base64.b64encode(struct.pack(f"<{values.numel()}f", *values.flatten().tolist())).decode()
+        metadata[key] = base64.b64encode(values.numpy().astype("<f4").tobytes()).decode()
     return metadata
 
 
@@ -208,9 +195,9 @@ def finite_to_save(concept: Concept, path: Path, key: str, tensor: Tensor) -> Te
         raise ConceptFileError(
             f"Concept {concept.name!r} cannot be saved to {path}: {key} must be float32 or float16; got {copy.dtype}."
         )
-    if not bool(torch.isfinite(copy).all()):
+    if copy.numel() and (why := not_usable(copy)):
         raise ConceptFileError(
-            f"Concept {concept.name!r} cannot be saved to {path}: {key} has values that are not finite numbers. "
+            f"Concept {concept.name!r} cannot be saved to {path}: {key} has values {why}. "
             "Learn it again with a lower learning rate."
         )
     return copy
@@ -228,18 +215,14 @@ def digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
 def low_rank(a: Tensor, b: Tensor, alpha: Tensor) -> LowRank:
     return LowRank(a, b, alpha.item() / a.shape[0])
 
 
-def finite(path: Path, what: str, tensor: Tensor) -> Tensor:
+def not_usable(tensor: Tensor) -> str:
+    """Why a model could not compute with these numbers; empty if it can."""
+    if bool(tensor.abs().amax() <= LARGEST):  # false for NaN
+        return ""
     if not bool(torch.isfinite(tensor).all()):
-        raise damaged(path, f"its {what} have values that are not finite numbers")
-    return tensor
+        return "that are not finite numbers"
+    return f"beyond {LARGEST:g}, the largest number of models in 16 bits"

@@ -6,17 +6,24 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 from .concept import Concept, check_name
 from .concept_file import load_concept, load_outline, save_concept
-from .concept_header import SUFFIX, ConceptHeader, read_header, unreadable
-from .errors import CCVDError, ConceptFileError, LibraryError, UnknownConceptError
+from .concept_header import ConceptHeader, read_header
+from .errors import CCVDError, ConceptFileError, LibraryError, UnknownConceptError, shorten
+from .file_cache import FileCache
+from .file_header import unreadable
+from .leftovers import sweep
+from .library_files import SUFFIX, concept_files, file_name, file_status, taken
+from .suggestions import did_you_mean, listed
 from .whole_files import advice, write_whole
+
+KEPT_HEADERS, KEPT_OUTLINES = 256 * 1024**2, 1024**3
+"""Bytes. Outlines of the smallest Wan take 1.5 MB, and a prompt in which all concepts take part reads all of them."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +60,29 @@ class ConceptLibrary:
             status = file_status(str(path))
         except OSError as error:
             raise unreadable(path, error) from error
-        outline = cached_outline(path, status.st_size, status.st_mtime_ns, status.st_ino)
+        outline = OUTLINES.get(path, status)
         return outline if outline.name == name else replace(outline, name=name)
+
+    def load_usable(self, names: Iterable[str], needed: Container[str] = ()) -> tuple[list[Concept], dict[str, str]]:
+        """(the concepts of these names, why others of them were left out): damage stops only who needs that concept.
+
+        Raises as `load` does for those that are `needed`.
+        """
+        return usable(self.load, names, needed)
+
+    def usable_outlines(
+        self, names: Iterable[str], needed: Container[str] = ()
+    ) -> tuple[list[Concept], dict[str, str]]:
+        """`load_usable` of outlines."""
+        return usable(self.outline, names, needed)
 
     def check_can_add(self, name: str) -> None:
         """Raise LibraryError if `add` would fail now: to be asked before an hour of learning, not after."""
         path = self._path(check_name(name))
         self._make_folder()
+        self._sweep(path.with_name(f".{name}.check"))
         if os.path.lexists(path):
             raise taken(path)
-        probe = path.with_name(f".{name}.check")
-        try:
-            write_whole(probe, b"")
-            probe.unlink(missing_ok=True)
-        except OSError as error:
-            raise self._not_writable(error) from error
 
     def add(self, concept: Concept) -> Concept:
         """Save a concept as the last one learned, and return it with its order.
@@ -96,7 +111,7 @@ class ConceptLibrary:
 
     def library_signature(self) -> str:
         """Changes when a concept file is added, removed or changed (by name, size and time)."""
-        files = [(path.name, status.st_size, status.st_mtime_ns) for path, status in self._files()]
+        files = [(path.name, status.st_size, status.st_mtime_ns) for path, status in concept_files(self.folder)]
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
     def _path(self, name: str) -> Path:
@@ -113,32 +128,27 @@ class ConceptLibrary:
         return path
 
     def _unknown(self, name: str) -> UnknownConceptError:
-        have = ", ".join(f"<{known}>" for known in self.names()) or "none yet: learn one with Learn Concept"
+        known = self.names()
         return UnknownConceptError(
-            f"The concept library {self.folder} has no <{name}>. Known concepts: {have}. Use one of these or learn it."
+            f"The concept library {self.folder} has no <{shorten(name)[1:-1]}>. {did_you_mean(name, known)}Known "
+            f"concepts: {listed(known) or 'none yet: learn one with Learn Concept'}. Use one of these or learn it."
         )
 
-    def _files(self) -> list[tuple[Path, os.stat_result]]:
-        """Concept files by name. Hidden files are the library's own or a file manager's."""
-        found = []
+    def _sweep(self, probe: Path) -> None:
+        """Try whether files can be written here, and delete what killed processes have left."""
         try:
-            with os.scandir(self.folder) as entries:
-                for entry in entries:
-                    if entry.name.endswith(SUFFIX) and not entry.name.startswith(".") and not entry.is_dir():
-                        # A file that was removed just now is no problem; a broken link is one to show.
-                        with suppress(FileNotFoundError):
-                            found.append((Path(entry.path), file_status(entry.path)))
-        except FileNotFoundError:
-            return []
+            write_whole(probe, b"")
+            now = probe.stat().st_mtime
+            probe.unlink(missing_ok=True)
         except OSError as error:
-            raise LibraryError(f"Cannot read the concept library {self.folder}: {advice(error)}") from error
-        return sorted(found, key=lambda item: item[0].name)
+            raise self._not_writable(error) from error
+        sweep(self.folder, now)
 
     def _scan(self) -> tuple[list[ConceptHeader], list[str]]:
         headers, problems = [], []
-        for path, status in self._files():
+        for path, status in concept_files(self.folder):
             try:
-                header = cached_header(path, status.st_size, status.st_mtime_ns, status.st_ino)
+                header = HEADERS.get(path, status)
                 headers.append(replace(header, name=file_name(path)))
             except ConceptFileError as error:
                 if os.path.lexists(path):
@@ -180,36 +190,27 @@ class ConceptLibrary:
                     claim.unlink()
 
 
-@lru_cache(maxsize=4096)
-def cached_header(path: Path, size: int, modified: int, file_id: int) -> ConceptHeader:
-    """A file's header, read once as long as the file stays the same: a library is listed often and changed rarely."""
-    return read_header(path)
+HEADERS: FileCache[ConceptHeader] = FileCache(
+    lambda path: read_header(path), lambda header: 10_000 + len(header.preview or b""), KEPT_HEADERS
+)
+"""A library is listed often and changed rarely."""
+OUTLINES: FileCache[Concept] = FileCache(
+    lambda path: load_outline(path),
+    lambda outline: 4 * (outline.tokens.numel() + outline.keys.numel() + outline.class_keys.numel()),
+    KEPT_OUTLINES,
+)
+"""A prompt is changed often and the library rarely."""
 
 
-@lru_cache(maxsize=256)
-def cached_outline(path: Path, size: int, modified: int, file_id: int) -> Concept:
-    """A concept's outline, a few megabytes at most; a prompt is changed often and the library rarely."""
-    return load_outline(path)
-
-
-def file_status(path: str) -> os.stat_result:
-    """Of the file that a link leads to, or of the link itself if it leads nowhere."""
-    try:
-        return os.stat(path)
-    except FileNotFoundError:
-        return os.lstat(path)
-
-
-def file_name(path: Path) -> str:
-    """The concept's name by its file. Raises ConceptFileError if it cannot be written in a prompt."""
-    try:
-        return check_name(path.name.removesuffix(SUFFIX))
-    except CCVDError as error:
-        raise ConceptFileError(f"The concept file {path} needs another name. {error} Rename the file.") from None
-
-
-def taken(path: Path) -> LibraryError:
-    return LibraryError(
-        f"There is already a concept file {path}, and it is never overwritten. Choose another name, or delete the file "
-        "to learn the concept again."
-    )
+def usable(
+    read: Callable[[str], Concept], names: Iterable[str], needed: Container[str]
+) -> tuple[list[Concept], dict[str, str]]:
+    concepts, left_out = [], {}
+    for name in names:
+        try:
+            concepts.append(read(name))
+        except (ConceptFileError, UnknownConceptError) as error:
+            if name in needed:
+                raise
+            left_out[name] = str(error)
+    return concepts, left_out

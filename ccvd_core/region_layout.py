@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from .errors import CCVDError
+from .errors import CCVDError, shorten
 
 VERSION = 1
 MAX_TEXT = 2_000_000
@@ -97,7 +97,7 @@ def layout_from(value: Any) -> RegionLayout:
     layout = table(value, "the layout")
     version = layout.get("version")
     if version != VERSION or isinstance(version, bool):
-        refuse("version", f"{VERSION}", f"{version!r}; a newer pack may have written it: update this one")
+        refuse("version", f"{VERSION}", f"{shorten(version)}; a newer pack may have written it: update this one")
     regions = items(layout.get("regions", []), "regions", MAX_REGIONS)
     return RegionLayout(
         side(layout.get("width"), "width"),
@@ -196,9 +196,9 @@ def yes_or_no(value: Any, where: str) -> bool:
 def number_in(value: Any, where: str, low: float, high: float) -> float:
     infinite = isinstance(value, float) and not math.isfinite(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or infinite:
-        refuse(where, "a finite number", repr(value)[:40])
+        refuse(where, "a finite number", shorten(value, 40))
     if not low <= value <= high:
-        refuse(where, f"a number between {low:g} and {high:g}", repr(value)[:40])
+        refuse(where, f"a number between {low:g} and {high:g}", shorten(value, 40))
     return float(value)
 
 

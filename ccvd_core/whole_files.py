@@ -14,6 +14,7 @@ ADVICE: Sequence[tuple[tuple[int, ...], str]] = (
     ((errno.EACCES, errno.EPERM, errno.EROFS), "access was denied. Check who may write there, or use another folder."),
     ((errno.ENOTDIR, errno.EEXIST), "a file stands where a folder is expected. Move it or use another folder."),
     ((errno.ENOENT,), "it is not there. Check the folder and the name."),
+    ((errno.ELOOP,), "it is a link that leads back to itself. Delete the link."),
     ((errno.EISDIR,), "it is a folder. Move it or use another name."),
 )
 

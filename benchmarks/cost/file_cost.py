@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,9 @@ from wan_shapes import WAN, random_concept
 
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.concept_file import save_concept
-from ccvd_core.library import ConceptLibrary, cached_header
+from ccvd_core.library import HEADERS, OUTLINES, ConceptLibrary
 
-RANKS, CONCEPTS, SMALL_RANK, WIDE_CONCEPTS = (4, 16, 32), 500, 4, 10
+RANKS, CONCEPTS, SMALL_RANK, WIDE_CONCEPTS = (4, 16, 32), 500, 4, 1000
 WRITTEN = {"wan13b": RANKS, "wan14b": RANKS[:1]}
 """Files that are really written; the others by `file_bytes`, which these check."""
 OVERHEAD = 0.01
@@ -57,14 +58,21 @@ def fill(library: ConceptLibrary, backbone: Backbone, count: int) -> None:
         save_concept(concept, library.folder / f"{concept.name}.safetensors")
 
 
+def fill_with_copies(library: ConceptLibrary, backbone: Backbone, count: int) -> None:
+    """So many names of one concept's file: links, which take no room and are read one by one all the same."""
+    fill(library, backbone, 1)
+    for index in range(1, count):
+        os.link(library.folder / "c0.safetensors", library.folder / f"c{index}.safetensors")
+
+
 def listing_seconds(library: ConceptLibrary) -> tuple[float, float]:
     """Seconds to list a library for the first time in a process, and again."""
-    cached_header.cache_clear()
+    HEADERS.clear()
     return seconds_of(library.headers), seconds_of(library.headers)
 
 
 def library_rows(base: DemoBase) -> Iterator[Row]:
-    """500 concepts of the demo base's shape (files in the disk's cache), and a few of Wan 1.3B's for the listing."""
+    """500 concepts of the demo base's shape (files in the disk's cache), and a thousand of Wan 1.3B's to be listed."""
     with tempfile.TemporaryDirectory() as folder:
         library = ConceptLibrary(Path(folder))
         fill(library, base.backbone(), CONCEPTS)
@@ -78,6 +86,11 @@ def library_rows(base: DemoBase) -> Iterator[Row]:
         yield f"library_{CONCEPTS}_list_first", "load_all", first / everything
     with tempfile.TemporaryDirectory() as folder:
         library = ConceptLibrary(Path(folder))
-        fill(library, WAN["wan13b"].backbone(), WIDE_CONCEPTS)
-        first, _ = listing_seconds(library)
+        fill_with_copies(library, WAN["wan13b"].backbone(), WIDE_CONCEPTS)
+        first, again = listing_seconds(library)
         yield "library_wan13b_list_first_per_concept", "seconds", first / WIDE_CONCEPTS
+        yield f"library_wan13b_{WIDE_CONCEPTS}_list_again", "seconds", again
+        yield f"library_wan13b_{WIDE_CONCEPTS}_list_again", "list_first", again / first
+        OUTLINES.clear()
+        first, again = (seconds_of(lambda: library.usable_outlines(library.names())) for _ in range(2))
+        yield f"library_wan13b_{WIDE_CONCEPTS}_outlines_again", "outlines_first", again / first

@@ -23,9 +23,11 @@ from safetensors import safe_open
 from ccvd_core.concept import BaseFingerprint, Concept, LowRank
 from ccvd_core.concept_file import load_concept, save_concept
 from ccvd_core.concept_header import ConceptHeader, read_header
-from ccvd_core.errors import ConceptFileError, LibraryError
+from ccvd_core.errors import CCVDError, ConceptFileError, LibraryError
 
 SITES = ("blocks.0.cross_attn.k", "blocks.0.cross_attn.q", "blocks.1.ffn.0")
+
+SEEDS = st.integers(-(2**63), 2**64 - 1)
 
 
 def learned(name: str = "rex", seed: int = 0, **changes: Any) -> Concept:
@@ -95,7 +97,7 @@ def test_what_goes_in_comes_out(path: Path) -> None:
 
 
 def test_special_floats_keep_their_bits(tmp_path: Path) -> None:
-    bits = torch.tensor([[[-(2**31), 1, 0x00800000, 0x7F7FFFFF]]], dtype=torch.int32)  # -0, least, normal, largest
+    bits = torch.tensor([[[-(2**31), 1, 0x00800000, 0x477FE000]]], dtype=torch.int32)  # -0, least, normal, 65504
     concept = learned(tokens=bits.view(torch.float32), keys=torch.ones(1, 4), class_keys=torch.ones(1, 4))
     save_concept(concept, tmp_path / "a.safetensors")
     assert load_concept(tmp_path / "a.safetensors").tokens.view(torch.int32).equal(bits)
@@ -106,7 +108,7 @@ def test_special_floats_keep_their_bits(tmp_path: Path) -> None:
     words=st.text(min_size=1, max_size=30).filter(str.strip).filter(lambda text: text.isprintable()),
     order=st.integers(0, 10**6),
     scale=st.floats(2**-10, 64, width=32),
-    notes=st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers())),
+    notes=st.dictionaries(st.text(), st.none() | st.booleans() | SEEDS | st.text() | st.lists(SEEDS)),
     preview=st.none() | st.binary(max_size=50),
 )
 def test_any_concept_comes_back(
@@ -190,7 +192,7 @@ def test_only_the_headers_bytes_are_read(path: Path, monkeypatch: pytest.MonkeyP
 
     adapters = {SITES[0]: LowRank(torch.ones(64, 3000), torch.ones(3000, 64))}
     save_concept(learned(adapters=adapters), path)
-    monkeypatch.setattr("builtins.open", lambda path, mode: Counted(io.FileIO(path, mode)))
+    monkeypatch.setattr("builtins.open", lambda path, mode, opener: Counted(io.FileIO(path, mode)))
     about = read_header(path)
     monkeypatch.undo()
     assert about.parameters == 2 * 64 * 3000
@@ -354,10 +356,10 @@ METADATA = {
     "no name": ({"name": None}, "ccvd.name"),
     "bad name": ({"name": "../x"}, "cannot be used"),
     "bad kind": ({"kind": "place"}, "kind"),
-    "no class words": ({"class_words": " "}, "class words"),
+    "no class words": ({"class_words": " "}, "Class words of <rex> are missing"),
     "no order": ({"order": "first"}, "ccvd.order"),
-    "order below 0": ({"order": "-1"}, "0 to 1000000000; got '-1'"),
-    "order of 300 digits": ({"order": "9" * 300}, "0 to 1000000000; got '999"),
+    "order below 0": ({"order": "-1"}, "0 to 1000000000; got -1"),
+    "order of 300 digits": ({"order": "9" * 300}, "ccvd.order.*whole number of 300 digits"),
     "true is no order": ({"order": "true"}, "ccvd.order"),
     "wrong rank": ({"rank": "7"}, "rank 7.*rank 4"),
     "version": ({"version": "one"}, "format version is not a number"),
@@ -365,7 +367,7 @@ METADATA = {
     "deep settings": ({"settings": "[" * 100_000}, "ccvd.settings"),
     "fingerprint": ({"base": '{"architecture": "x"}'}, "fingerprint"),
     "fingerprint of texts": ({"base": '{"architecture": "x", "signature": ["1"]}'}, "fingerprint"),
-    "fingerprint beyond floats": ({"base": f'{{"architecture": "x", "signature": [1{"0" * 400}]}}'}, "not numbers"),
+    "fingerprint beyond floats": ({"base": f'{{"architecture": "x", "signature": [1{"0" * 400}]}}'}, "401 digits"),
     "fingerprint not finite": ({"base": '{"architecture": "x", "signature": [NaN, -Infinity]}'}, "not numbers"),
     "preview": ({"preview": "&&&"}, "base64"),
     "tokens": ({"tokens": "AAAA"}, "expected 120 bytes.*got 3"),
@@ -472,7 +474,10 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         ({"tokens": torch.zeros(2, 0, 5)}, "tokens are empty"),
         ({"order": -1}, "order must be 0 to"),
         ({"order": 10**9 + 1}, "order must be 0 to"),
-        ({"class_words": "dog \ud83d"}, "half a character"),
+        ({"adapters": {SITES[0]: LowRank(torch.full((1, 2), 1e5), torch.ones(2, 1))}}, "lora_A.*beyond 65504"),
+        ({"adapters": {SITES[0]: LowRank(torch.ones(1, 2), torch.full((2, 1), 300.0), 300.0)}}, "alpha.*beyond 65504"),
+        ({"keys": torch.full((2, 5), -7e4)}, "keys has values beyond"),
+        ({"settings": {"seed": 10**40}}, "plain finite"),
         ({"settings": {"when": object()}}, "plain finite"),
         ({"settings": {"lr": float("nan")}}, "plain finite"),
     ],
@@ -489,6 +494,19 @@ def test_a_header_beyond_the_formats_limit_is_not_written(path: Path, monkeypatc
     monkeypatch.setattr("ccvd_core.concept_file.MAX_HEADER_BYTES", 1000)
     with pytest.raises(ConceptFileError, match="fewer class words"):
         save_concept(learned(), path)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (" ", "are missing"),
+        ("dog \ud83d", r"half a character.*'dog \\ud83d'"),
+        ("dog " * 200, "at most 500 characters; got 800"),
+    ],
+)
+def test_class_words_that_no_encoder_can_read(words: str, message: str) -> None:
+    with pytest.raises(CCVDError, match=f"(?i)class words.*{message}"):
+        learned(class_words=words)
 
 
 @pytest.mark.parametrize(
