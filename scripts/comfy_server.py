@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from patience import INTERVAL, QUIET, Life, Patience, StuckError, cpu_seconds
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACK = "ccvd"
@@ -35,6 +36,8 @@ Graph = dict[str, dict[str, Any]]
 """ComfyUI's API format: node id -> {"class_type": ..., "inputs": {...}}."""
 PREVIEW_MESSAGE, TEXT_MESSAGE = 1, 3
 """`BinaryEventTypes.PREVIEW_IMAGE` and `.TEXT` of ComfyUI's protocol."""
+
+CLOSED = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
 
 OnEvent = Callable[[str, dict[str, Any]], None]
 """Receives every websocket event: its type and its data."""
@@ -67,11 +70,12 @@ class ComfyServer:
         *,
         base_directory: Path | None = None,
         port: int | None = None,
-        start_timeout: float = 300.0,
+        quiet: float = QUIET,
     ) -> None:
+        """`quiet`: seconds without a sign of life after which ComfyUI counts as stuck."""
         self._comfyui = comfyui
         self._given_base = base_directory
-        self._start_timeout = start_timeout
+        self._quiet = quiet
         self._process: subprocess.Popen[bytes] | None = None
         self.port = port or free_port()
         self.base = Path()
@@ -135,16 +139,32 @@ class ComfyServer:
             )
 
     def _wait_until_it_answers(self) -> None:
-        deadline = time.monotonic() + self._start_timeout
-        while time.monotonic() < deadline:
+        patience = self._patience("ComfyUI does not start")
+        while True:
             self._check_that_it_runs()
             try:
                 self._get("/system_stats")
             except OSError:
                 time.sleep(0.25)
+                self._check(patience)
             else:
                 return
-        raise ComfyError(f"ComfyUI did not answer within {self._start_timeout:.0f} s.\n{self._log_tail()}")
+
+    def _patience(self, what: str) -> Patience:
+        return Patience(self._life, what, self._quiet)
+
+    def _life(self) -> Life:
+        """What the server has used and printed."""
+        printed = self._log_file.stat().st_size if self._log_file.is_file() else 0
+        return Life(cpu_seconds(self._process.pid) if self._process else 0.0, printed)
+
+    def _check(self, patience: Patience) -> None:
+        """ComfyError when the server has ended or nothing moves any more."""
+        self._check_that_it_runs()
+        try:
+            patience.check()
+        except StuckError as error:
+            raise ComfyError(f"{error}.\n{self._log_tail()}") from None
 
     def _check_that_it_runs(self) -> None:
         code = self._process.poll() if self._process else None
@@ -172,15 +192,26 @@ class ComfyServer:
             shutil.rmtree(self.base, ignore_errors=True)
 
     def _get(self, path: str) -> Any:
-        with NO_PROXY.open(self.address + path, timeout=30) as answer:
-            return json.load(answer)
+        return json.loads(self._ask(self.address + path))
 
     def _post(self, path: str, content: dict[str, Any]) -> Any:
         body = json.dumps(content).encode()
         request = urllib.request.Request(self.address + path, body, {"Content-Type": "application/json"})
-        with NO_PROXY.open(request, timeout=60) as answer:
-            text = answer.read()
+        text = self._ask(request)
         return json.loads(text) if text else None
+
+    def _ask(self, request: str | urllib.request.Request) -> bytes:
+        """The answer to a request, however long the server is busy with other work."""
+
+        def ask() -> bytes:
+            with NO_PROXY.open(request) as answer:
+                return answer.read()
+
+        what = request if isinstance(request, str) else request.full_url
+        try:
+            return self._patience(f"ComfyUI does not answer {what}").wait_for(ask)
+        except StuckError as error:
+            raise ComfyError(f"{error}.\n{self._log_tail()}") from None
 
     def object_info(self) -> dict[str, dict[str, Any]]:
         """All node classes with their inputs and outputs."""
@@ -206,24 +237,32 @@ class ComfyServer:
             self._post("/queue", {"delete": [prompt_id]})
             self._post("/interrupt", {"prompt_id": prompt_id})
 
-    def run(self, graph: Graph, on_event: OnEvent | None = None, timeout: float | None = None) -> dict[str, Any]:
+    def run(self, graph: Graph, on_event: OnEvent | None = None) -> dict[str, Any]:
         """Run a graph to its end; returns its history entry ("outputs": node id -> what the node showed).
 
-        Raises ComfyError when the graph is refused or a node fails, ComfyInterruptedError when the run is cancelled,
-        and TimeoutError after `timeout` seconds.
+        Raises ComfyError when the graph is refused, a node fails or nothing moves any more, however long that takes,
+        and ComfyInterruptedError when the run is cancelled.
         """
-        return asyncio.run(self._run(graph, on_event or (lambda kind, data: None), timeout))
+        return asyncio.run(self._run(graph, on_event or (lambda kind, data: None)))
 
-    async def _run(self, graph: Graph, on_event: OnEvent, timeout: float | None) -> dict[str, Any]:
+    async def _run(self, graph: Graph, on_event: OnEvent) -> dict[str, Any]:
         client_id = uuid.uuid4().hex
         async with (
-            asyncio.timeout(timeout),
             aiohttp.ClientSession() as session,
             # Node errors carry the node's inputs: there is no useful limit.
             session.ws_connect(f"{self.address}/ws?clientId={client_id}", max_msg_size=0) as socket_,
         ):
             prompt_id = await asyncio.to_thread(self.post_prompt, graph, client_id)
-            async for message in socket_:
+            patience = self._patience("The run does not end")
+            while True:
+                try:
+                    message = await socket_.receive(INTERVAL)
+                except TimeoutError:
+                    self._check(patience)
+                    continue
+                if message.type in CLOSED:
+                    break
+                patience.moved()
                 event = read_event(message)
                 if event is None:
                     continue

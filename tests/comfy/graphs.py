@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from comfy_server import ComfyServer
 
 DEMO_MODEL = Path(__file__).resolve().parents[2] / "demo" / "weights" / "ccvd_demo_model.safetensors"
-SECONDS = 180
-"""After which a run counts as stuck."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ class Run:
 def run(server: ComfyServer, graph: Graph, into: Run | None = None) -> Run:
     """Run a graph to its end. `into` keeps the events of a run that fails."""
     result = into or Run()
-    result.history = server.run(graph.nodes, lambda kind, data: result.events.append((kind, data)), timeout=SECONDS)
+    result.history = server.run(graph.nodes, lambda kind, data: result.events.append((kind, data)))
     return result
 
 

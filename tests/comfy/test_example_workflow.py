@@ -34,7 +34,7 @@ def test_it_learns_and_makes_a_video(server: ComfyServer, tmp_path_factory: pyte
     put_pictures(server, tmp_path_factory.mktemp("example"), "my_concept", [(128, 128)] * 4)
     prompt = to_prompt(workflow("1 Learn a concept and make a video"), server.object_info())
     (saver,) = nodes_of(prompt, "SaveVideo")
-    outputs = server.run(prompt, timeout=600)["outputs"]
+    outputs = server.run(prompt)["outputs"]
     assert concept_file(server, "my_concepts", "rex").is_file()
     frames = frames_of(server.output_path(outputs[saver]["images"][0]))
     assert len(frames) == 9 and frames[0].shape == (128, 128, 3)
@@ -53,7 +53,7 @@ def test_it_learns_two_concepts_and_puts_each_in_its_region(
     prompt = to_prompt(workflow("2 Two concepts in one scene"), server.object_info())
     set_inputs(prompt, "CCVD_LearnConcept", steps=5)
     (saver,) = nodes_of(prompt, "SaveVideo")
-    outputs = server.run(prompt, timeout=600)["outputs"]
+    outputs = server.run(prompt)["outputs"]
     assert all(concept_file(server, "my_scene", name).is_file() for name in ("rex", "cab"))
     assert len(frames_of(server.output_path(outputs[saver]["images"][0]))) == 9
 

@@ -261,7 +261,7 @@ def test_cancel_stops_within_one_step_and_the_next_queue_goes_on(server: ComfySe
             server.interrupt()
 
     with pytest.raises(ComfyInterruptedError):
-        server.run(graph.nodes, cancel_at_three, timeout=180)
+        server.run(graph.nodes, cancel_at_three)
     last = stopped.steps(learn)[-1]
     assert last in (3, 4)
     assert files_below(concept_file(server, "halves", "rex").parent).keys() == {".progress/rex.safetensors"}
@@ -318,7 +318,7 @@ def test_a_killed_server_loses_little(comfyui: Path, tmp_path: Path) -> None:
                 server._process.kill()
 
         with pytest.raises(ComfyError):
-            server.run(graph.nodes, kill, timeout=180)
+            server.run(graph.nodes, kill)
     done = len(json.loads(metadata(progress)["losses"]))
     assert done >= 1
     with ComfyServer(comfyui, base_directory=base) as server:
@@ -334,6 +334,6 @@ def test_a_killed_server_loses_little(comfyui: Path, tmp_path: Path) -> None:
                 server.interrupt()
 
         with pytest.raises(ComfyInterruptedError):
-            server.run(graph.nodes, cancel, timeout=180)
+            server.run(graph.nodes, cancel)
         assert f"Going on with <rex> from step {done}" in went_on.texts(learn)
         assert went_on.steps(learn)[0] == done + 1

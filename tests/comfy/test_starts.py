@@ -92,7 +92,7 @@ def solid_colour(width: int) -> dict[str, dict[str, Any]]:
 
 def test_a_graph_runs_and_its_picture_is_there(server: ComfyServer) -> None:
     events: list[str] = []
-    history = server.run(solid_colour(48), lambda kind, data: events.append(kind), timeout=120)
+    history = server.run(solid_colour(48), lambda kind, data: events.append(kind))
     (entry,) = history["outputs"]["2"]["images"]
     assert server.output_path(entry).is_file()
     assert "executed" in events
@@ -102,5 +102,5 @@ def test_a_faulty_graph_names_the_node_and_the_fault(server: ComfyServer) -> Non
     from comfy_server import ComfyError
 
     with pytest.raises(ComfyError, match="width") as error:
-        server.run(solid_colour(-1), timeout=120)
+        server.run(solid_colour(-1))
     assert error.value.node_type == "EmptyImage"

@@ -35,7 +35,7 @@ def test_pictures_go_in_and_a_video_with_its_contact_sheet_comes_out(
     lesson = trial.demo_lesson("subject", None, tmp_path)
     folder = trial.put_material(server, lesson)
     prompt = folder_to_video(folder)
-    history = server.run(prompt, trial.Progress(prompt, server.object_info()), timeout=120)
+    history = server.run(prompt, trial.Progress(prompt, server.object_info()))
     video, sheet = trial.save_results(server, history, lesson, tmp_path / "out")
     assert video.name == "fox.mp4"
     with Image.open(sheet) as picture:

@@ -36,7 +36,7 @@ def test_stock_nodes_with_nested_choices(server: ComfyServer) -> None:
 
     prompt = to_prompt(RED_CLIP, server.object_info())
     assert prompt["3"]["inputs"]["codec.encoding.crf"] == 20
-    (entry,) = server.run(prompt, timeout=120)["outputs"]["3"]["images"]
+    (entry,) = server.run(prompt)["outputs"]["3"]["images"]
     with av.open(server.output_path(entry)) as clip:
         stream = clip.streams.video[0]
         assert (stream.width, stream.height, stream.average_rate) == (64, 48, 8)
