@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .errors import CCVDError, UnknownConceptError
+from .errors import CCVDError, UnknownConceptError, shorten
+from .suggestions import did_you_mean, listed
 
 MENTION = re.compile(r"<([^<>\s]+)>")
 SPACE = "▁"
@@ -45,10 +46,9 @@ def check_known(names: Iterable[str], known: Iterable[str]) -> None:
     known = sorted(known)
     for name in names:
         if name not in known:
-            have = ", ".join(f"<{other}>" for other in known) or "none yet: learn one with Learn Concept"
             raise UnknownConceptError(
-                f"The prompt names <{name}>, which is not in the concept library (or is switched off). "
-                f"Known concepts: {have}."
+                f"The prompt names <{shorten(name)[1:-1]}>, which is not in the concept library (or is switched off). "
+                f"{did_you_mean(name, known)}Known concepts: {listed(known) or 'none yet: learn one with Learn Concept'}."
             )
 
 

@@ -49,6 +49,8 @@ function createWidget(node, inputName, inputData) {
     setValue: (text) => model.load(text),
     getMinHeight: () => LEAST_HEIGHT,
     hideOnZoom: false,
+    // The panel of properties would take the element out of the node, and the node would shrink.
+    hideInPanel: true,
   });
   model.listen((kind) => {
     if (kind === "edit") {
@@ -104,7 +106,7 @@ function follow(node, model, panel) {
     if (hasBackground(node) && !frames.length) beforeARun();
   });
   setTimeout(() => {
-    for (const name of ["width", "height", "frames"]) {
+    for (const name of ["width", "height", "length"]) {
       const other = node.widgets?.find((one) => one.name === name);
       if (other) after(other, "callback", () => setTimeout(video));
     }

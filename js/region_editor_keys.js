@@ -20,14 +20,16 @@ function arrow(model, event, [x, y]) {
   return () => model.nudge(x * across, y * down, event.altKey);
 }
 
+/** Copying without a selection, or pasting without regions that were copied, means nothing here: it is the graph's. */
 function withControl(model, shift) {
+  const some = model.selection.length > 0;
   return {
     z: () => (shift ? model.redo() : model.undo()),
     y: () => model.redo(),
     d: () => model.duplicate(),
-    c: () => model.copy(),
-    x: () => model.cut(),
-    v: () => model.paste(),
+    c: some && (() => model.copy()),
+    x: some && (() => model.cut()),
+    v: model.canPaste && (() => model.paste()),
     a: () => model.select(model.regions.keys()),
   };
 }

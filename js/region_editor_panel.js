@@ -41,6 +41,7 @@ export class Panel {
     for (const kind of ["pointerdown", "dblclick", "keydown", "keyup"]) {
       this.element.addEventListener(kind, (event) => event.stopPropagation());
     }
+    this.element.addEventListener("keydown", (event) => this.#leaveField(event));
     model.listen(() => this.refresh());
     root.append(this.element);
     this.refresh();
@@ -251,6 +252,14 @@ export class Panel {
     Object.assign(this.#full, { innerHTML: icon(name), title: this.texts[name] });
     this.stage.keys.focus({ preventScroll: true });
     this.stage.draw();
+  }
+
+  /** Escape in a field leaves full screen, or else the field; on the canvas it gives up one thing at a time. */
+  #leaveField(event) {
+    if (event.key !== "Escape" || event.isComposing || event.target === this.stage.keys) return;
+    event.preventDefault();
+    if (this.#overlay) this.fullScreen();
+    else this.stage.keys.focus({ preventScroll: true });
   }
 
   // Showing the model

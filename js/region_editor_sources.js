@@ -10,9 +10,9 @@ export function widgetValue(node, name) {
   return node?.widgets?.find((widget) => widget.name === name)?.value;
 }
 
-/** [width, height, frames] by the node's other inputs. */
+/** [width, height, length] by the node's other inputs. */
 export function videoOf(node) {
-  return ["width", "height", "frames"].map((name, at) => Number(widgetValue(node, name)) || [832, 480, 81][at]);
+  return ["width", "height", "length"].map((name, at) => Number(widgetValue(node, name)) || [832, 480, 81][at]);
 }
 
 /** All nodes of a graph and of its subgraphs. */
@@ -46,7 +46,7 @@ export function connectedPicture(node) {
   if (shown) return shown;
   const file = widgetValue(source, "image");
   if (typeof file !== "string" || !file) return null;
-  const [, path, , type] = /^(.*?)( \[(input|output|temp)\])?$/.exec(file);
+  const [, path, , type] = /^(.*?)( \[(input|output|temp)\])?$/s.exec(file);
   const slash = path.lastIndexOf("/");
   return viewUrl(path.slice(slash + 1), path.slice(0, Math.max(0, slash)), type ?? "input");
 }

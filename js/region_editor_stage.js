@@ -8,6 +8,9 @@ import { pressKey } from "./region_editor_keys.js";
 const REACH = 8;
 const SLIP = 3;
 const SHARPEST = 3;
+const COPYING = new Set(["c", "x", "v"]);
+/** What belongs to the editor: a press elsewhere ends its keys. */
+const PANEL = ".ccvd-regions-panel";
 
 export class Stage {
   /** `does`: what keys do besides editing: {play, fullScreen, escape}; `wheel` gets wheel events. */
@@ -113,12 +116,20 @@ export class Stage {
     keys.addEventListener("keydown", (event) => {
       const meant = pressKey(model, event, { ...does, escape: () => this.#escape(does.escape) });
       if (meant) event.preventDefault();
+      // The browser copies and pastes where the focus is by then: outside, the graph's nodes are meant.
+      else if ((event.ctrlKey || event.metaKey) && COPYING.has(event.key.toLowerCase())) keys.blur();
       event.stopPropagation();
     });
     for (const kind of ["focus", "blur"]) keys.addEventListener(kind, () => this.draw());
     // Text that the browser would copy or paste here means regions.
     for (const kind of ["copy", "cut", "paste"]) keys.addEventListener(kind, (event) => event.stopPropagation());
+    // Nodes 2.0 leaves the focus where it is when a node is pressed: keys would go on meaning regions.
+    document.addEventListener("pointerdown", this.#leave, { capture: true });
   }
+
+  #leave = ({ target }) => {
+    if (document.activeElement === this.keys && !this.element.closest(PANEL)?.contains(target)) this.keys.blur();
+  };
 
   #finish(how, point) {
     const gesture = this.#gesture;
@@ -136,6 +147,7 @@ export class Stage {
   }
 
   close() {
+    document.removeEventListener("pointerdown", this.#leave, { capture: true });
     this.#sizes.disconnect();
     cancelAnimationFrame(this.#asked);
   }

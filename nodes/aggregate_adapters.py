@@ -20,6 +20,7 @@ from ..ccvd_core.region_prompt import READINGS, AggregatedScene, aggregate_scene
 from ..ccvd_core.regions import RegionSet
 from .patching import KEY, PromptState, with_concepts
 from .pictures import heat_map
+from .search_words import SEARCH_WORDS
 from .text_encoder import PromptReader
 from .types import LibrarySelection, LibraryType, RegionsType
 
@@ -31,6 +32,7 @@ class AggregateAdapters(io.ComfyNode):
             node_id="CCVD_AggregateAdapters",
             display_name="Aggregate Adapters",
             category="CCVD",
+            search_aliases=SEARCH_WORDS["CCVD_AggregateAdapters"],
             description=(
                 "Write a prompt that names concepts as <name>. Every layer of the model then uses the adapters that "
                 "the prompt needs. A prompt without <...> gives exactly the base model's video."

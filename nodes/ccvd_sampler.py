@@ -13,6 +13,7 @@ from ..ccvd_core.backbones.base import has_regions
 from ..ccvd_core.noise_merge import RegionSettings
 from .patching import KEY, with_region_settings
 from .region_sampling import region_setting_inputs
+from .search_words import SEARCH_WORDS
 
 
 class CCVDSampler(io.ComfyNode):
@@ -22,6 +23,7 @@ class CCVDSampler(io.ComfyNode):
             node_id="CCVD_Sampler",
             display_name="CCVD Sampler",
             category="CCVD",
+            search_aliases=SEARCH_WORDS["CCVD_Sampler"],
             description=(
                 "KSampler for scenes with regions: several concepts in one video, each in its place. Connect the model "
                 "and the conditioning of Aggregate Adapters."

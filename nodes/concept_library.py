@@ -11,6 +11,7 @@ from comfy_api.latest import io, ui
 from ..ccvd_core.errors import CCVDError
 from ..ccvd_core.prompt import check_known
 from .pictures import decode_picture, grid
+from .search_words import SEARCH_WORDS
 from .types import LibrarySelection, LibraryType, open_library
 
 LINE = re.compile(r"<?([a-z0-9_-]+)>?\s*[:=]?\s*(off|on|[-+]?\d*\.?\d+)?", re.IGNORECASE)
@@ -45,6 +46,7 @@ class ConceptLibraryNode(io.ComfyNode):
             node_id="CCVD_ConceptLibrary",
             display_name="Concept Library",
             category="CCVD",
+            search_aliases=SEARCH_WORDS["CCVD_ConceptLibrary"],
             description="The concepts learned so far. Switch some off or change how strongly they act.",
             inputs=[
                 io.String.Input(

@@ -12,6 +12,7 @@ import torch
 from comfy_api.latest import io
 
 from ..ccvd_core.errors import CCVDError
+from .search_words import SEARCH_WORDS
 
 WEIGHTS = Path(__file__).parent.parent / "demo" / "weights"
 MODEL_FILE, TEXT_FILE, VAE_FILE = (
@@ -53,6 +54,7 @@ class DemoModel(io.ComfyNode):
             node_id="CCVD_DemoModel",
             display_name="CCVD Demo Model",
             category="CCVD",
+            search_aliases=SEARCH_WORDS["CCVD_DemoModel"],
             description=(
                 "A tiny text-to-video model in Wan 2.1's layout that comes with the pack: emoji that move over plain "
                 "backgrounds, 128 x 128, 9 frames. Try the whole method on it in minutes, without a download or a GPU."

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..ccvd_core.concept import KINDS
 from ..ccvd_core.retention import FORMS
 from .lesson import LEARNED_HERE, Lesson, written_name
+from .search_words import SEARCH_WORDS
 from .types import LibraryType, open_library
 
 LISTS = ("images", "video", "captions")
@@ -23,6 +24,7 @@ class LearnConcept(io.ComfyNode):
             node_id="CCVD_LearnConcept",
             display_name="Learn Concept",
             category="CCVD",
+            search_aliases=SEARCH_WORDS["CCVD_LearnConcept"],
             description=(
                 "Teach the model one new concept from a few pictures or clips: a subject, a motion or a style. It is "
                 "kept as a small file in a concept library; write <name> in a prompt to use it."

@@ -13,6 +13,7 @@ from ..ccvd_core.region_layout import RegionLayoutError, parse_layout
 from ..ccvd_core.region_pixels import mask_at, moves, pixel_box_at
 from ..ccvd_core.regions import RegionSet
 from .region_pictures import check_background, editor_frames, preview
+from .search_words import SEARCH_WORDS
 from .types import RegionsType
 
 BACKGROUND = "ccvd_background"
@@ -26,6 +27,7 @@ class RegionMask(io.ComfyNode):
             node_id="CCVD_RegionMask",
             display_name="Region Mask",
             category="CCVD",
+            search_aliases=SEARCH_WORDS["CCVD_RegionMask"],
             description=(
                 "Draw who is where in the scene, and when: a box for each concept, moving if you like. Each region has "
                 "its own prompt; where regions overlap, the later one is in front."
@@ -56,7 +58,7 @@ class RegionMask(io.ComfyNode):
                     tooltip="Height of the video in pixels; the same as in the empty latent.",
                 ),
                 io.Int.Input(
-                    "frames",
+                    "length",
                     default=81,
                     min=1,
                     max=10000,
@@ -108,8 +110,13 @@ class RegionMask(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, layout: str) -> bool | str:
-        """Say before the queue starts, not after an hour of learning, that the layout cannot be used."""
+    def validate_inputs(cls, layout: str | None) -> bool | str:
+        """Say before the queue starts, not after an hour of learning, that the layout cannot be used.
+
+        What comes from another node is not known yet, and None.
+        """
+        if layout is None:
+            return True
         try:
             parse_layout(layout)
         except RegionLayoutError as error:
@@ -122,7 +129,7 @@ class RegionMask(io.ComfyNode):
         layout: str,
         width: int,
         height: int,
-        frames: int,
+        length: int,
         mask_batch: str,
         mask_prompts: str = "",
         mask: Tensor | None = None,
@@ -130,7 +137,7 @@ class RegionMask(io.ComfyNode):
         background: Tensor | None = None,
     ) -> io.NodeOutput:
         prompts = mask_prompts.splitlines()
-        painted = [] if mask is None else painted_regions(mask, prompts, mask_batch == "frames", frames)
+        painted = [] if mask is None else painted_regions(mask, prompts, mask_batch == "frames", length)
         boxed = [] if boxes is None else boxes_as_regions(boxes, prompts[len(painted) :], width, height)
         regions = RegionSet(width, height, (*parse_layout(layout).regions, *painted, *boxed))
         check_background(background)
@@ -138,7 +145,7 @@ class RegionMask(io.ComfyNode):
         return io.NodeOutput(
             regions,
             first_masks(regions),
-            pixel_boxes(regions, frames),
+            pixel_boxes(regions, length),
             preview(regions, background),
             ui={BACKGROUND: under},
         )

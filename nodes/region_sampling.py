@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..ccvd_core.noise_merge import MODES, RegionSettings
 from .patching import with_region_settings
+from .search_words import SEARCH_WORDS
 
 
 def region_setting_inputs() -> list[io.Input]:
@@ -80,6 +81,7 @@ class RegionSampling(io.ComfyNode):
             node_id="CCVD_RegionSampling",
             display_name="Region Sampling",
             category="CCVD",
+            search_aliases=SEARCH_WORDS["CCVD_RegionSampling"],
             description=(
                 "How regions are sampled, for KSampler, SamplerCustomAdvanced and any other sampler. CCVD Sampler has "
                 "the same settings in it. Changes nothing for prompts without regions."

@@ -67,7 +67,7 @@ const REGIONS = [
   ["first", "CCVD_LearnConcept", 380, 60, 360, 900, learn("rex", "dog")],
   ["second", "CCVD_LearnConcept", 790, 60, 360, 900, learn("cab", "car")],
   ["regions", "CCVD_RegionMask", 1200, 60, 460, 900, {
-    layout: JSON.stringify(LAYOUT), width: 128, height: 128, frames: 9,
+    layout: JSON.stringify(LAYOUT), width: 128, height: 128, length: 9,
   }],
   ["aggregate", "CCVD_AggregateAdapters", 1710, 60, 400, 560, {
     prompt: "on green grass", region_prompts: "alone",
@@ -126,7 +126,7 @@ export const EDITOR = {
         },
       ],
     }),
-    width: 832, height: 480, frames: 81,
+    width: 832, height: 480, length: 81,
   },
 };
 

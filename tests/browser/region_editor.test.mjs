@@ -10,7 +10,7 @@ const near = (got, expected, within) => {
   got.forEach((number, at) => assert.ok(Math.abs(number - expected[at]) <= within, `[${got}] is not near [${expected}]`));
 };
 /** 128 x 128, so that a cell is 1/8. */
-const VIDEO = { width: 128, height: 128, frames: 9 };
+const VIDEO = { width: 128, height: 128, length: 9 };
 const LEFT = [0.125, 0.25, 0.25, 0.5];
 const RIGHT = [0.625, 0.25, 0.25, 0.5];
 
@@ -38,7 +38,7 @@ for (const vueNodes of [false, true]) {
         ...VIDEO,
         regions: regions.map(([name, box]) => ({ name, prompt: "", color: "#4fc3f7", keyframes: [{ t: 0, box }] })),
       };
-      delete layout.frames;
+      delete layout.length;
       id = await comfy.add("CCVD_RegionMask", [40, 40], { layout: JSON.stringify(layout), ...VIDEO });
       editor = comfy.editor(id);
     };

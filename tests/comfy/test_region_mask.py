@@ -27,7 +27,7 @@ def layout(*regions: dict[str, Any], **changes: Any) -> str:
 
 
 def region_mask(graph: Graph, **changes: Any) -> Node:
-    usual = {"layout": "{}", "width": 64, "height": 64, "frames": 9, "mask_batch": "regions"}
+    usual = {"layout": "{}", "width": 64, "height": 64, "length": 9, "mask_batch": "regions"}
     return graph.add("CCVD_RegionMask", **{**usual, **changes})
 
 

@@ -60,7 +60,7 @@ def draw(graph: Graph, *regions: tuple[str, str, Box], strength: float = 1.0) ->
         layout=json.dumps(layout),
         width=64,
         height=64,
-        frames=5,
+        length=5,
         mask_batch="regions",
         mask_prompts="",
     )

@@ -1,0 +1,18 @@
+"""What artists type to find a node besides its name; ComfyUI's node search reads it as `search_aliases`."""
+
+from __future__ import annotations
+
+CONCEPT = ["lora", "dreambooth", "concept", "character", "subject", "custom diffusion", "ccvd"]
+REGION = ["regional prompt", "region", "attention couple", "multi character", "multi subject", "multidiffusion", "ccvd"]
+TRAINING = ["train", "training", "trainer", "train lora", "textual inversion", "fine-tune", "finetune"]
+
+SEARCH_WORDS: dict[str, list[str]] = {
+    "CCVD_AggregateAdapters": [*CONCEPT, "apply lora", "load lora", "multi concept"],
+    "CCVD_ConceptLibrary": [*CONCEPT, "lora stack", "lora loader", "strength"],
+    "CCVD_DemoModel": ["checkpoint loader", "load checkpoint", "test model", "tiny model", "text to video", "ccvd"],
+    "CCVD_LearnConcept": [*CONCEPT, *TRAINING, "face", "style", "motion", "motion lora"],
+    "CCVD_RegionMask": [*REGION, "bounding box", "bbox", "mask editor", "area", "layout"],
+    "CCVD_RegionSampling": [*REGION, "regional sampler"],
+    "CCVD_Sampler": [*REGION, "regional sampler", "ksampler"],
+}
+"""By node id."""
