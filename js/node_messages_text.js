@@ -3,12 +3,12 @@
 const EN = {
   close: "Close",
   modelElsewhere: "The positive prompt comes from Aggregate Adapters, the model does not: its concepts will not act. "
-    + "Connect `model` of the same Aggregate Adapters.",
+    + "Connect “model” of the same Aggregate Adapters.",
   promptElsewhere: (input) => "The model comes from Aggregate Adapters, the prompt does not: no concept will act. "
-    + `Connect \`conditioning\` of Aggregate Adapters to \`${input}\`.`,
-  neither: "Connect `model` and `conditioning` of Aggregate Adapters: without them no concept and no region acts.",
+    + `Connect “conditioning” of Aggregate Adapters to “${input}”.`,
+  neither: "Connect “model” and “conditioning” of Aggregate Adapters: without them no concept and no region acts.",
   plainEncoder: (name) => `<${name}> means nothing to this node. Write the prompt in Aggregate Adapters and connect its `
-    + "`conditioning` instead.",
+    + "“conditioning” instead.",
   noBrackets: (name) => `“${name}” is a concept, but without brackets it is a plain word. Write <${name}> to use it.`,
 };
 

@@ -101,7 +101,7 @@ for (const vueNodes of [false, true]) {
       await comfy.run(() => app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState());
       await until(comfy, "hint", 1);
       await comfy.show(sampler);
-      assert.match((await shown(comfy, "hint"))[0], /Connect `model` of the same Aggregate Adapters/);
+      assert.match((await shown(comfy, "hint"))[0], /Connect “model” of the same Aggregate Adapters/);
       await comfy.screenshot("8 hint");
       await comfy.connect(aggregate, "model", sampler, "model");
       await comfy.run(() => app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState());

@@ -140,6 +140,23 @@ def test_a_layout_that_cannot_be_used_is_refused_before_anything_runs(
     assert error.value.node_type == "CCVD_RegionMask"
 
 
+def test_a_layout_may_come_from_a_text_node(server: ComfyServer) -> None:
+    graph = empty_graph()
+    text = graph.add("PrimitiveStringMultiline", value=layout({"keyframes": [LEFT]}))
+    shown = graph.show(region_mask(graph, layout=text.out()).out(2))
+    assert json.loads(run(server, graph).text(shown)) == [[{"x": 8, "y": 16, "width": 16, "height": 32}]]
+
+
+def test_a_text_that_is_no_layout_is_refused_when_it_comes(server: ComfyServer) -> None:
+    from comfy_server import ComfyError
+
+    graph = empty_graph()
+    region_mask(graph, layout=graph.add("PrimitiveString", value="a <rex>").out())
+    with pytest.raises(ComfyError, match="The region layout is damaged") as error:
+        run(server, graph)
+    assert error.value.node_type == "CCVD_RegionMask"
+
+
 def test_fifty_megabytes_of_layout_are_refused(server: ComfyServer) -> None:
     from comfy_server import ComfyError
 

@@ -68,6 +68,26 @@ def test_every_node_is_registered_under_our_prefix_and_category(
     assert ours == set(fresh_import["nodes"])
 
 
+@pytest.mark.parametrize(
+    ("words", "node_id"),
+    [
+        ("lora", "CCVD_LearnConcept"),
+        ("train", "CCVD_LearnConcept"),
+        ("dreambooth", "CCVD_LearnConcept"),
+        ("character", "CCVD_LearnConcept"),
+        ("lora", "CCVD_AggregateAdapters"),
+        ("regional prompt", "CCVD_RegionMask"),
+    ],
+)
+def test_the_words_that_artists_search_for_lead_here(server: ComfyServer, words: str, node_id: str) -> None:
+    assert words in server.object_info()[node_id]["search_aliases"]
+
+
+def test_every_node_has_words_to_be_found_by(server: ComfyServer, fresh_import: dict[str, Any]) -> None:
+    registered = server.object_info()
+    assert [node_id for node_id in fresh_import["nodes"] if not registered[node_id].get("search_aliases")] == []
+
+
 def test_importing_the_pack_imports_no_heavy_library(fresh_import: dict[str, Any]) -> None:
     print(f"importing the pack took {fresh_import['seconds']:.2f} s and added {len(fresh_import['added'])} packages")
     assert not set(HEAVY) & set(fresh_import["added"])
