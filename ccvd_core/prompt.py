@@ -46,9 +46,10 @@ def check_known(names: Iterable[str], known: Iterable[str]) -> None:
     known = sorted(known)
     for name in names:
         if name not in known:
+            have = listed(known) or "none yet: learn one with Learn Concept"
             raise UnknownConceptError(
                 f"The prompt names <{shorten(name)[1:-1]}>, which is not in the concept library (or is switched off). "
-                f"{did_you_mean(name, known)}Known concepts: {listed(known) or 'none yet: learn one with Learn Concept'}."
+                f"{did_you_mean(name, known)}Known concepts: {have}."
             )
 
 
