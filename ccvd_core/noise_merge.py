@@ -7,7 +7,6 @@ as printed there everything outside the boxes is scaled by alpha, which ours doe
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -23,7 +22,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 @dataclass(frozen=True)
 class RegionSettings:
-    """How regions are sampled.
+    """How regions are sampled. Shares of the steps are shares of the model's whole schedule (see `region_steps`).
 
     `attention`: region attention alone, one model call per step. `paper`: for the first `region_steps` share of the
     steps also one prediction per region, of its prompt over the whole frame, merged by attention and `alpha`.
@@ -50,30 +49,35 @@ class RegionSettings:
             if not 0 <= value <= 1:
                 raise CCVDError(f"The region setting {name} must be between 0 and 1; got {value}.")
 
-    def merged_steps(self, steps: int) -> int:
-        """How many of the first steps merge predictions."""
-        return 0 if self.mode == "attention" else first_steps(self.region_steps, steps)
+    @property
+    def merged_share(self) -> float:
+        """Share of the steps that merge predictions."""
+        return 0.0 if self.mode == "attention" else self.region_steps
 
-    def contrasted_steps(self, steps: int) -> int:
-        """How many of the first steps are guided away from the empty scene."""
-        return first_steps(self.contrast_steps, steps)
+    @property
+    def bootstrapped_share(self) -> float:
+        """Share of the steps that hide what is outside a region from its own prediction."""
+        return min(self.region_steps, self.bootstrap_steps) if self.mode == "paper + bootstrap" else 0.0
 
-    def bootstrapped_steps(self, steps: int) -> int:
-        """How many of the first steps hide what is outside a region from its own prediction."""
-        if self.mode != "paper + bootstrap":
-            return 0
-        return min(self.merged_steps(steps), first_steps(self.bootstrap_steps, steps))
+    def unreached(self, begun: float) -> str:
+        """The settings, separated by commas, whose share is over when sampling begins after the share `begun`."""
+        shares = {
+            "region_steps": self.merged_share,
+            "bootstrap_steps": self.bootstrapped_share,
+            "contrast_steps": self.contrast_steps,
+        }
+        return ", ".join(f"{name} {share:g}" for name, share in shares.items() if 0 < share <= begun)
+
+    @property
+    def measures(self) -> bool:
+        """Whether the attention that a region got decides how much of it is its own prediction."""
+        return self.mode in ("paper", "paper + bootstrap")
 
     def strengths(self, masses: Float[Tensor, "*batch regions"]) -> Float[Tensor, "*batch regions"]:
         """How much of a region is its own prediction: b_k, or 1 - alpha where nothing competes for attention."""
-        if self.mode == "one at a time":
-            return torch.full_like(masses, 1 - self.alpha)
-        return merge_strengths(masses, self.alpha)
-
-
-def first_steps(share: float, steps: int) -> int:
-    """A share of the steps, rounded up: any share above 0 is at least one step."""
-    return min(steps, math.ceil(share * steps - 1e-9))
+        if self.measures:
+            return merge_strengths(masses, self.alpha)
+        return torch.full_like(masses, 1 - self.alpha)
 
 
 def neglect(masses: Float[Tensor, "*batch regions"]) -> Float[Tensor, "*batch regions"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -42,26 +43,47 @@ def latent_masks(
     return region_masks(regions, finer, blend).unflatten(1, (frames, height, width))
 
 
+def own_view(mask: Float[Tensor, "*regions frames height width"], grid: TokenGrid) -> Tensor:
+    """What of the latents a region's own prediction sees: `mask`, and all of frames that show no part of the clip."""
+    if grid.numbers is None:
+        return mask
+    outside = torch.tensor([number < 0 for number in grid.numbers], device=mask.device).view(-1, 1, 1)
+    return mask.masked_fill(outside, 1)
+
+
 def region_coverage(
     region: Region | PaintedRegion, grid: TokenGrid, blend: float
 ) -> Float[Tensor, "frames height width"]:
     """How much of each token a region claims, whatever lies in front of it: 0 or 1 at `blend` 0."""
     y, x = token_edges(grid.height, grid.fill[0]), token_edges(grid.width, grid.fill[1])
-    if isinstance(region, Region):
-        return torch.stack([box_coverage(region.box_at(t), y, x, blend) for t in frame_times(grid)])
-    frames = len(region.mask)
-    return torch.stack([paint_coverage(region.mask[round(t * (frames - 1))], y, x, blend) for t in frame_times(grid)])
+    places = [None if t is None else shape_at(region, t) for t in frame_times(grid)]
+    # A shape that stays is laid out once.
+    laid = {None: torch.zeros(grid.height, grid.width)}
+    for place in set(places) - {None}:
+        if isinstance(region, Region):
+            laid[place] = box_coverage(place, y, x, blend).float()
+        else:
+            laid[place] = paint_coverage(region.mask[place], y, x, blend).float()
+    return torch.stack([laid[place] for place in places])
 
 
-def frame_times(grid: TokenGrid) -> list[float]:
-    """Time in 0..1 of each token frame: the mean time of the clip's frames that it covers.
+def shape_at(region: Region | PaintedRegion, t: float) -> Any:
+    """Where a region is at a time: its box, or the number of its painted frame."""
+    return region.box_at(t) if isinstance(region, Region) else round(t * (len(region.mask) - 1))
+
+
+def frame_times(grid: TokenGrid) -> list[float | None]:
+    """Time in 0..1 of each token frame: the mean time of the clip's frames that it covers; None: it shows none.
 
     Token frame 0 is the clip's first frame, token frame j the frames s (j - 1) + 1 .. s j with s = `grid.stride`.
     """
-    numbers = grid.numbers or range(grid.frames)
+    numbers = range(grid.frames) if grid.numbers is None else grid.numbers
     last = grid.stride * ((grid.clip_length or grid.frames) - 1)
-    means = [0.0 if number == 0 else grid.stride * number - (grid.stride - 1) / 2 for number in numbers]
-    return [mean / last if last else 0.0 for mean in means]
+    means = [
+        None if number < 0 else 0.0 if number == 0 else grid.stride * number - (grid.stride - 1) / 2
+        for number in numbers
+    ]
+    return [None if mean is None else mean / last if last else 0.0 for mean in means]
 
 
 def token_edges(tokens: int, fill: float) -> Float[Tensor, " edges"]:

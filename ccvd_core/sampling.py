@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -14,11 +15,18 @@ from .backbones.attachment import Attachment
 from .backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt, has_regions, rows_of_one_length
 from .noise_merge import RegionSettings, bootstrap_input, merge_noise, noised_colour, noisy_surroundings
 from .region_masks import latent_masks
+from .region_steps import region_schedule
+
+T = TypeVar("T", float, Tensor)
 
 
 def flow_times(steps: int, shift: float) -> Float[Tensor, " steps_plus_one"]:
     """Times from 1 (noise) to 0 (clean), shifted towards noise: s t / (1 + (s - 1) t), as Wan samples."""
-    t = torch.linspace(1, 0, steps + 1)
+    return shifted(torch.linspace(1, 0, steps + 1), shift)
+
+
+def shifted(t: T, shift: float) -> T:
+    """s t / (1 + (s - 1) t)."""
     return shift * t / (1 + (shift - 1) * t)
 
 
@@ -54,13 +62,15 @@ def sample(
     made = {id(scene): own_prompts(scene, settings) for scene in scenes.values()}
     own = {row: made[id(scene)] for row, scene in scenes.items()}
     empty: Tensor | None = None
-    for step, (t, next_t) in enumerate(pairwise(times)):
+    schedule = region_schedule(settings, lambda share: shifted(1 - share, shift))
+    for t, next_t in pairwise(times):
+        parts = schedule.step(float(t))
         on_step()
         batch = torch.cat([latents, latents]) if guided else latents
-        merging = regional and step < settings.merged_steps(steps)
-        contrasted = guided and step < settings.contrasted_steps(steps)
+        merging = regional and parts.merged
+        contrasted = guided and parts.contrasted
         rows = [*prompts, *(empties if contrasted else negatives)] if guided else prompts
-        velocity, masses = predict_rows(backbone, attachment, rows, batch, t, merging)
+        velocity, masses = predict_rows(backbone, attachment, rows, batch, t, merging and settings.measures)
         positive, base = velocity.chunk(2) if guided else (velocity, velocity)
         if merging:
             hidden = None
@@ -73,7 +83,7 @@ def sample(
                     empty = latents.clone()
                     empty[some] -= t * (away + cfg * (there - away))
                 hidden = noisy_surroundings(empty, noise, t / times[0])
-            elif step < settings.bootstrapped_steps(steps):
+            elif parts.bootstrapped:
                 hidden = noised_colour(noise, t, colour)
             positive = merged(backbone, attachment, scenes, own, latents, t, positive, masses, settings, hidden)
         velocity = base + cfg * (positive - base) if guided else positive
@@ -150,8 +160,8 @@ def merged(
     """Attention-guided noise estimation: predict every region on its own and merge (see `noise_merge`).
 
     `scenes` and the `own` prompts of their regions are given by batch row, `whole` is the prediction for the scenes,
-    `masses` what the regions' concepts got in it, `hidden` what a region's own prediction sees outside it (None: the
-    latents as they are). Calls are no larger than with guidance.
+    `masses` what the regions' concepts got in it (where that counts), `hidden` what a region's own prediction sees
+    outside it (None: the latents as they are). Calls are no larger than with guidance.
     """
     grid = backbone.grid(latents.shape[1:])
     masks = {row: latent_masks(scene.regions, latents.shape, grid, scene.blend)[1:] for row, scene in scenes.items()}
@@ -167,9 +177,9 @@ def merged(
         found.update(zip(some, predictions, strict=True))
     result = whole.clone()
     for row, prompts in own.items():
-        mass = masses[row]
-        if mass is not None:
-            strengths = settings.strengths(mass)
+        if prompts:
+            mass = masses[row]
+            strengths = settings.strengths(torch.full((len(prompts),), torch.nan) if mass is None else mass)
             parts = torch.stack([found[row, region] for region in range(len(prompts))])
             result[row] = merge_noise(whole[row], parts, masks[row], strengths)
     return result

@@ -101,6 +101,11 @@ class CCVDSampler(io.ComfyNode):
             cls.hint(
                 f"No regions in the positive conditioning: {settings.mode!r} changes nothing. Connect Region Mask."
             )
+        elif regional and (unreached := settings.unreached(1 - denoise)):
+            cls.hint(
+                f"With denoise {denoise:g}, sampling begins after {1 - denoise:.0%} of the schedule: {unreached} "
+                f"reaches no step. Raise it above {1 - denoise:.2f}, or raise denoise."
+            )
         model = with_region_settings(model, settings)
         # ComfyUI's nodes.py, by name: to tools that read this file `nodes` is our own package.
         stock: Any = importlib.import_module("nodes")

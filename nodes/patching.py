@@ -64,6 +64,7 @@ class ConceptRuntime:
         self._attachment: Attachment | None = None
         self._prompts: dict[uuid.UUID, AnyPrompt] = {}
         self._known: dict[int, tuple[PromptState, AnyPrompt]] = {}
+        self._references = 0
         self._merging = RegionMerging(settings or RegionSettings())
 
     def inject(self, patcher: ModelPatcher) -> None:
@@ -77,14 +78,30 @@ class ConceptRuntime:
             self._attachment = self._backbone = None
         self._prompts, self._known = {}, {}
 
-    def sample(self, executor: Any, guider: Any, sigmas: Any, extra: Any, callback: Any, noise: Any, *args: Any) -> Any:
+    def sample(
+        self,
+        executor: Any,
+        guider: Any,
+        sigmas: Any,
+        extra: Any,
+        callback: Any,
+        noise: Any,
+        latents: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         """SAMPLER_SAMPLE wrapper: what is made once per run is kept as long as the sampler runs, and its noise."""
         try:
+            if self._backbone is not None:
+                conds = [cond["model_conds"] for group in guider.conds.values() for cond in group or ()]
+                self._references = self._backbone.reference_frames(conds)
             # Guiders with several scales have no cfg.
-            with self._merging.run(noise, getattr(guider, "cfg", 1.0)):
-                return executor(guider, sigmas, extra, callback, noise, *args)
+            with self._merging.run(noise, getattr(guider, "cfg", 1.0), sigmas, latents):
+                samples = executor(guider, sigmas, extra, callback, noise, latents, *args, **kwargs)
+                self._merging.leave(samples)
+                return samples
         finally:
-            self._prompts, self._known = {}, {}
+            self._prompts, self._known, self._references = {}, {}, 0
             if self._attachment is not None:
                 self._attachment.forget_scenes()
 
@@ -100,11 +117,14 @@ class ConceptRuntime:
                     self._prompts[cond["uuid"]] = self._prompt(cond)
         scenes = {u: prompt for u, prompt in self._prompts.items() if isinstance(prompt, RegionalPrompt)}
         negative = conds[1] if len(conds) == 2 and conds[1] else []
-        if scenes and self._merging.contrasts(timestep, options):
-            conds = away_from_empty(conds, scenes, self._prompts)
-        if self._backbone is None or not scenes or not self._merging.now(timestep, options):
+        if self._backbone is None or not scenes:
             return executor(model, conds, x, timestep, options)
-        grid = self._backbone.call_grid(x, options["transformer_options"], None, {})
+        step = self._merging.step(model, timestep)
+        if step.contrasted:
+            conds = away_from_empty(conds, scenes, self._prompts)
+        if not step.merged:
+            return executor(model, conds, x, timestep, options)
+        grid = self._backbone.call_grid(x, options["transformer_options"], None, {}, self._references)
         return self._merging.merged(executor, model, conds, x, timestep, options, scenes, self._prompts, negative, grid)
 
     def run_model(
@@ -127,11 +147,10 @@ class ConceptRuntime:
             return executor(*args, **kwargs)
         rows = x.shape[0] // len(uuids)
         prompts = [prompt for prompt in found for _ in range(rows)]
-        grid = self._backbone.call_grid(x, options, time_dim_concat, kwargs)
-        measures = self._merging.measures
-        with self._attachment.activate(prompts, x.device, context.shape[1], grid, measures):
+        grid = self._backbone.call_grid(x, options, time_dim_concat, kwargs, self._references)
+        with self._attachment.activate(prompts, x.device, context.shape[1], grid, self._merging.measures):
             result = executor(*args, **kwargs)
-            if measures and any(isinstance(prompt, RegionalPrompt) for prompt in found):
+            if self._merging.watches and any(isinstance(prompt, RegionalPrompt) for prompt in found):
                 masses = self._attachment.attention_masses()
                 for place, u in enumerate(uuids):
                     self._merging.masses[u] = masses[place * rows : (place + 1) * rows]

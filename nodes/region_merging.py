@@ -5,43 +5,43 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..ccvd_core.backbones.base import AnyPrompt, RegionalPrompt, TokenGrid
-from ..ccvd_core.noise_merge import RegionSettings, bootstrap_input, merge_noise, noisy_surroundings
-from ..ccvd_core.region_masks import latent_masks
+from ..ccvd_core.noise_merge import RegionSettings, bootstrap_input, merge_noise
+from ..ccvd_core.region_masks import latent_masks, own_view
+from ..ccvd_core.region_steps import StepParts, region_schedule
 from ..ccvd_core.sampling import own_prompts
+from .region_stages import Beginning, Place, Stages, frames_of
 
-Place = tuple[int, uuid.UUID]
-"""The number of a group of conditionings, and a scene in it."""
+STAGES = Stages()
 
 
 @dataclass(frozen=True, eq=False)
 class OwnPrediction:
-    """One more group to compute: group `group` with prompt `region` (from 0) in the place of its scene `scene`."""
+    """One more group to compute: the group at `place` with prompt `region` (from 0) instead of its scene `scene`."""
 
-    group: int
+    place: Place
     scene: uuid.UUID
     region: int
     conds: list[dict[str, Any]]
 
     @property
-    def place(self) -> Place:
-        """Where its scene is."""
-        return self.group, self.scene
+    def group(self) -> int:
+        return self.place[0]
 
 
-@dataclass(frozen=True, eq=False)
-class Surroundings:
-    """A scene without its regions, over the whole clip: the latents `first` of the first step, and what it predicts."""
+@dataclass(eq=False)
+class SceneState:
+    """What is made once per run for a scene: the regions' own prompts, and by size their masks and what each sees."""
 
     scene: RegionalPrompt
-    first: Tensor
-    clean: Tensor
+    own: tuple[AnyPrompt, ...]
+    masks: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 class RegionMerging:
@@ -49,43 +49,45 @@ class RegionMerging:
 
     def __init__(self, settings: RegionSettings) -> None:
         self._settings = settings
-        self._noise: Tensor | None = None
         self._cfg = 1.0
-        self._masks: dict[Any, tuple[RegionalPrompt, Tensor]] = {}
-        self._own: dict[int, tuple[RegionalPrompt, tuple[AnyPrompt, ...]]] = {}
-        self._first_sigma: float | None = None
-        self._surroundings: dict[tuple[int, int], Surroundings] = {}
-        self.measures = False
-        """The model calls of now are to measure attention."""
+        self._levels: list[float] = []
+        self._noise: Tensor | None = None
+        self._beginning = Beginning()
+        self._states: dict[int, SceneState] = {}
+        self._merged = False
+        self.watches = False
+        """It matters of the model calls of now which scenes take part."""
         self.masses: dict[uuid.UUID, list[Tensor | None]] = {}
-        """By conditioning, per batch row: a_k of the regions."""
+        """By conditioning that took part, per batch row: a_k of the regions, NaN where it was not measured."""
+
+    @property
+    def measures(self) -> bool:
+        """The model calls of now are to measure attention."""
+        return self.watches and self._settings.measures
 
     @contextmanager
-    def run(self, noise: Tensor | None, cfg: float) -> Iterator[None]:
-        """While a sampler runs, with the noise it began with and its guidance."""
-        self._noise, self._cfg = noise, cfg
+    def run(self, noise: Tensor | None, cfg: float, sigmas: Tensor, latents: Tensor | None) -> Iterator[None]:
+        """While a sampler runs over `sigmas`: with its own noise and guidance, or going on from another's `latents`."""
+        self._noise, self._cfg, self._levels = noise, cfg, sigmas.tolist()
+        self._beginning, self._merged = Beginning(noise), False
+        if noise is not None and latents is not None and self._levels and not bool(noise.any()):
+            self._beginning = STAGES.find(latents, self._levels[0]) or Beginning()
         try:
             yield
         finally:
-            self._noise, self._first_sigma = None, None
-            self._masks, self._own, self._surroundings = {}, {}, {}
+            self._noise, self._levels = None, []
+            self._beginning, self._states = Beginning(), {}
 
-    def now(self, timestep: Tensor, options: Mapping[str, Any]) -> bool:
-        """Whether predictions are merged at this sigma."""
-        return self._before(self._settings.merged_steps, timestep, options)
+    def leave(self, latents: Tensor) -> None:
+        """Keep how the clip began for a sampler that goes on from these `latents`, if this one did not finish it."""
+        needed = self._beginning.surroundings or (self._merged and self._settings.bootstrapped_share)
+        if needed and self._levels and self._levels[-1] > 0:
+            STAGES.leave(latents, self._levels[-1], self._beginning)
 
-    def contrasts(self, timestep: Tensor, options: Mapping[str, Any]) -> bool:
-        """Whether this sigma is guided away from the empty scene."""
-        return self._before(self._settings.contrasted_steps, timestep, options)
-
-    def _before(self, count: Callable[[int], int], timestep: Tensor, options: Mapping[str, Any]) -> bool:
-        sigmas = options.get("transformer_options", {}).get("sample_sigmas")
-        if sigmas is None:
-            return False
-        steps = len(sigmas) - 1
-        first = count(steps)
-        # The sigmas tell the step, whatever a sampler does within one.
-        return bool(first) and float(timestep.max()) > float(sigmas[first]) + 1e-6
+    def step(self, model: Any, timestep: Tensor) -> StepParts:
+        """What this step does about regions, by its noise level."""
+        schedule = region_schedule(self._settings, model.model_sampling.percent_to_sigma)
+        return schedule.step(float(timestep.max()), self._levels)
 
     def merged(
         self,
@@ -106,36 +108,45 @@ class RegionMerging:
         they see another input: a plain colour (bootstrap), or what the first step predicts without the regions (one at
         a time; guided away from `negative`). `prompts` learns whose they are.
         """
-        own = further_groups(conds, {name: self._own_prompts(scene) for name, scene in scenes.items()}, prompts)
+        self._merged = True
+        level, frames = float(timestep.max()), frames_of(self._noise, x, options)
+        own = further_groups(conds, scenes, prompts, lambda _, scene: self._state(scene).own)
         empty: list[OwnPrediction] = []
-        if self._first_sigma is None:
-            self._first_sigma = float(timestep.max())
-        if self._settings.mode == "one at a time" and float(timestep.max()) == self._first_sigma:
-            empty = further_groups(conds, {name: scene.prompts[:1] for name, scene in scenes.items()}, prompts)
-        self.masses, self.measures = {}, True
-        hidden = {} if empty else self._hidden(own, scenes, model, x, timestep, options)
+        if self._settings.mode == "one at a time" and frames is not None:
+            some = frames
+            empty = further_groups(
+                conds,
+                scenes,
+                prompts,
+                lambda place, scene: scene.prompts[:1] if self._beginning.lacks(place, level, some) else (),
+            )
+        hidden = {} if frames is None else self._hidden({part.place for part in own}, model, x, timestep, frames)
         beside = [part for part in own if part.place not in hidden]
+        self.masses, self.watches = {}, True
         try:
             extra = [part.conds for part in (*beside, *empty)]
             if empty and negative and negative is not conds[1]:
                 extra.append(negative)
             results = list(executor(model, [*conds, *extra], x, timestep, options))
-            self.measures = False
+            self.watches = False
             results, further = results[: len(conds)], results[len(conds) :]
             predictions = dict(zip(beside, further, strict=False))
             for part in own:
                 if part not in predictions:
-                    seen = bootstrap_input(x, hidden[part.place], self._mask(scenes[part.scene], x, grid)[part.region])
+                    view = self._masks(scenes[part.scene], x, grid)[1][part.region]
+                    seen = bootstrap_input(x, hidden[part.place], view)
                     denoised = executor(model, [part.conds], seen, timestep, options)[0]
                     # What the same noise means for x: at soft edges the two inputs differ.
                     predictions[part] = denoised + (x - seen)
         finally:
-            self.measures = False
+            self.watches = False
         for part, clean in zip(empty, further[len(beside) :], strict=False):
-            if negative:
-                away = results[1] if negative is conds[1] else further[-1]
-                clean = away + self._cfg * (clean - away)
-            self._remember(part, scenes[part.scene], x, clean, options)
+            # A scene that does not take part yet (ConditioningSetTimestepRange) is predicted when it does.
+            if frames is not None and self._noise is not None and part.scene in self.masses:
+                if negative:
+                    away = results[1] if negative is conds[1] else further[-1]
+                    clean = away + self._cfg * (clean - away)
+                self._beginning.remember(part.place, level, frames, x, clean, self._noise)
         for group in {part.group for part in own}:
             results[group] = self._merge_group(results[group], group, predictions, scenes, grid)
         return results
@@ -150,11 +161,13 @@ class RegionMerging:
     ) -> Tensor:
         result = whole.clone()
         for name, scene in scenes.items():
-            parts = {part.region: found for part, found in predictions.items() if part.place == (group, name)}
-            # A scene that did not take part in this step (ConditioningSetTimestepRange) has no masses.
+            parts = {
+                part.region: found for part, found in predictions.items() if part.group == group and part.scene == name
+            }
+            # A scene that did not take part in this step has no masses.
             if not parts or name not in self.masses:
                 continue
-            masks = self._mask(scene, whole, grid)
+            masks = self._masks(scene, whole, grid)[0]
             for row, mass in enumerate(self.masses[name]):
                 if mass is not None:
                     found = torch.stack([parts[region][row] for region in sorted(parts)])
@@ -162,78 +175,40 @@ class RegionMerging:
                     result[row] += changed - whole[row]
         return result
 
-    def _own_prompts(self, scene: RegionalPrompt) -> tuple[AnyPrompt, ...]:
-        """What the regions' own predictions are made with: the same objects in every step."""
-        if id(scene) not in self._own:
-            self._own[id(scene)] = (scene, own_prompts(scene, self._settings))
-        return self._own[id(scene)][1]
+    def _state(self, scene: RegionalPrompt) -> SceneState:
+        """The same objects in every step."""
+        if id(scene) not in self._states:
+            self._states[id(scene)] = SceneState(scene, own_prompts(scene, self._settings))
+        return self._states[id(scene)]
 
-    def _mask(self, scene: RegionalPrompt, x: Tensor, grid: TokenGrid) -> Tensor:
-        """Masks [regions, frames, height, width] of the latents' size, made once per run."""
-        key = (id(scene), x.shape[2:], grid)
-        if key not in self._masks:
-            masks = latent_masks(scene.regions, x.shape, grid, scene.blend)[1:]
-            self._masks[key] = (scene, masks.to(x))
-        return self._masks[key][1]
-
-    def _remember(
-        self, part: OwnPrediction, scene: RegionalPrompt, x: Tensor, clean: Tensor, options: Mapping[str, Any]
-    ) -> None:
-        """Keep what the first step says of a scene's surroundings, with context windows for their frames."""
-        frames = frames_of(self._noise, x, options)
-        if self._noise is None or frames is None:
-            return
-        key = (part.group, id(scene))
-        if key not in self._surroundings:
-            self._surroundings[key] = Surroundings(scene, *(torch.zeros_like(self._noise).to(x) for _ in range(2)))
-        self._surroundings[key].first[:, :, frames] = x
-        self._surroundings[key].clean[:, :, frames] = clean
+    def _masks(self, scene: RegionalPrompt, x: Tensor, grid: TokenGrid) -> tuple[Tensor, Tensor]:
+        """Masks [regions, frames, height, width] of the latents' size, and what each region's own prediction sees."""
+        masks, key = self._state(scene).masks, (x.shape[2:], grid)
+        if key not in masks:
+            made = latent_masks(scene.regions, x.shape, grid, scene.blend)[1:].to(x)
+            masks[key] = made, own_view(made, grid)
+        return masks[key]
 
     def _hidden(
-        self,
-        own: Sequence[OwnPrediction],
-        scenes: Mapping[uuid.UUID, RegionalPrompt],
-        model: Any,
-        x: Tensor,
-        timestep: Tensor,
-        options: Mapping[str, Any],
+        self, places: set[Place], model: Any, x: Tensor, timestep: Tensor, frames: Tensor
     ) -> dict[Place, Tensor]:
         """What regions' own predictions see outside their region, by scene; nothing: the latents as they are."""
         if self._settings.mode != "one at a time":
-            colour = self._noised_colour(model, x, timestep, options)
-            return {} if colour is None else {part.place: colour for part in own}
-        frames, sigma, hidden = frames_of(self._noise, x, options), float(timestep.max()), {}
-        for group, name in {part.place for part in own}:
-            known = self._surroundings.get((group, id(scenes[name])))
-            if known is not None and frames is not None and self._first_sigma:
-                remaining = sigma / self._first_sigma
-                around = noisy_surroundings(known.clean[:, :, frames], known.first[:, :, frames], remaining)
-                hidden[group, name] = around.to(x)
-        return hidden
+            colour = self._noised_colour(model, x, timestep, frames)
+            return {} if colour is None else dict.fromkeys(places, colour)
+        found = {place: self._beginning.around(place, float(timestep.max()), frames) for place in places}
+        return {place: around.to(x) for place, around in found.items() if around is not None}
 
-    def _noised_colour(self, model: Any, x: Tensor, timestep: Tensor, options: Mapping[str, Any]) -> Tensor | None:
+    def _noised_colour(self, model: Any, x: Tensor, timestep: Tensor, frames: Tensor) -> Tensor | None:
         """A plain colour (the mean of all latents) with the sampler's own noise at this sigma; None: no bootstrap now.
 
-        A sampler that starts without noise (add_noise disabled) has none to give the colour.
+        A sampler that starts without noise, from latents of which no beginning is known, has none to give the colour.
         """
-        frames = frames_of(self._noise, x, options)
-        if self._noise is None or frames is None or not self._noise.any():
+        noise = self._beginning.noise
+        if noise is None or not self.step(model, timestep).bootstrapped:
             return None
-        if not self._before(self._settings.bootstrapped_steps, timestep, options):
-            return None
-        noise = self._noise[:, :, frames].to(x)
-        return model.model_sampling.noise_scaling(timestep, noise, torch.zeros_like(noise))
-
-
-def frames_of(clip: Tensor | None, x: Tensor, options: Mapping[str, Any]) -> Tensor | None:
-    """Which latent frames of the clip `x` shows: all, or a context window's. None: its shape is not the clip's."""
-    if clip is None:
-        return None
-    frames = torch.arange(clip.shape[2], device=clip.device)
-    window = options["transformer_options"].get("context_window")
-    if window is not None:
-        frames = window.get_tensor(frames.view(1, 1, -1, 1, 1), clip.device).flatten()
-    return frames if x.shape == (*clip.shape[:2], len(frames), *clip.shape[3:]) else None
+        some = noise[:, :, frames].to(x)
+        return model.model_sampling.noise_scaling(timestep, some, torch.zeros_like(some))
 
 
 def away_from_empty(
@@ -250,8 +225,9 @@ def away_from_empty(
 
 def further_groups(
     groups: Sequence[Any],
-    instead: Mapping[uuid.UUID, Sequence[AnyPrompt]],
+    scenes: Mapping[uuid.UUID, RegionalPrompt],
     prompts: MutableMapping[uuid.UUID, AnyPrompt],
+    instead: Callable[[Place, RegionalPrompt], Sequence[AnyPrompt]],
 ) -> list[OwnPrediction]:
     """Every group once more for each prompt that is to stand `instead` of a scene in it, the others as they are.
 
@@ -259,10 +235,12 @@ def further_groups(
     """
     found = []
     for number, group in enumerate(groups):
-        for place, cond in enumerate(group or ()):
-            for region, prompt in enumerate(instead.get(cond["uuid"], ())):
-                around = [*group[:place], with_prompt(cond, prompt, prompts), *group[place + 1 :]]
-                found.append(OwnPrediction(number, cond["uuid"], region, around))
+        places = (at for at, cond in enumerate(group or ()) if cond["uuid"] in scenes)
+        for count, at in enumerate(places):
+            cond, place = group[at], (number, count)
+            for region, prompt in enumerate(instead(place, scenes[cond["uuid"]])):
+                around = [*group[:at], with_prompt(cond, prompt, prompts), *group[at + 1 :]]
+                found.append(OwnPrediction(place, cond["uuid"], region, around))
     return found
 
 

@@ -30,8 +30,9 @@ def region_setting_inputs() -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.05,
-            tooltip="Share of the steps in which regions are predicted on their own (not in attention mode). More "
-            "keeps subjects apart; less gives one coherent scene, and is faster. One at a time falls apart near 1.",
+            tooltip="Share of the whole schedule in which regions are predicted on their own (not in attention mode). "
+            "More keeps subjects apart; less gives one coherent scene, and is faster. One at a time falls apart near "
+            "1.",
         ),
         io.Float.Input(
             "alpha",

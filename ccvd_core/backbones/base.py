@@ -143,9 +143,10 @@ class TokenGrid:
     """How a layer's video tokens lie in the clip: frames x height x width, row-major.
 
     `fill` is the share of the grid's height and width that the picture fills; the rest pads it to whole tokens.
-    `numbers` are the places of these frames in the clip, of `clip_length` token frames, when only a part of the clip is
-    computed (None: all of it). Each token frame after the first covers `stride` frames of the clip. `before` and
-    `after` count tokens around the grid that show no part of the clip, such as reference pictures.
+    `numbers` are the places of these frames in the clip, of `clip_length` token frames, when they are not just all of
+    it (None); those below 0 show no part of the clip, such as reference pictures before it. Each token frame after the
+    first covers `stride` frames of the clip. `before` and `after` count tokens around the grid that show no part of the
+    clip either.
     """
 
     frames: int
@@ -160,7 +161,7 @@ class TokenGrid:
 
     @property
     def tokens(self) -> int:
-        """Tokens that show the clip."""
+        """Tokens of the frames."""
         return self.frames * self.height * self.width
 
 

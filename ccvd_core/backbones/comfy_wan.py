@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -24,6 +24,7 @@ from .base import (
     flow_matching_pair,
     stack_contexts,
 )
+from .wan_references import added_tokens, reference_frames
 from .wan_sites import wan_fingerprint, wan_grid, wan_sites
 
 
@@ -89,30 +90,39 @@ class ComfyWanBackbone(Backbone):
         swap = _swap_attention(attention)
         return [block.cross_attn.register_forward_pre_hook(swap, with_kwargs=True) for block in self._model.blocks]
 
+    def reference_frames(self, conditions: Iterable[Mapping[str, Any]]) -> int:
+        """How many of a clip's first latent frames are reference pictures, from the conditionings' `model_conds`."""
+        tensors = [
+            {name: value.cond for name, value in condition.items() if isinstance(getattr(value, "cond", None), Tensor)}
+            for condition in conditions
+        ]
+        return reference_frames(self._model, tensors)
+
     def call_grid(
-        self, x: Tensor, options: Mapping[str, Any], time_dim_concat: Tensor | None, extras: Mapping[str, Any]
+        self,
+        x: Tensor,
+        options: Mapping[str, Any],
+        time_dim_concat: Tensor | None,
+        extras: Mapping[str, Any],
+        references: int = 0,
     ) -> TokenGrid:
         """Token grid of one call of the model, with the tokens that ComfyUI's Wan models put around the clip's own.
 
-        `options` are the transformer_options: a context window in them says which frames of the clip these are.
+        `options` are the transformer_options: a context window in them says which frames of the latents these are, of
+        which the first `references` show no part of the clip.
         """
         grid = self.grid(x.shape)
-        frame = grid.height * grid.width
-        before = after = 0
-        if getattr(self._model, "ref_conv", None) is not None and extras.get("reference_latent") is not None:
-            before = frame
-        if time_dim_concat is not None:
-            after += self.grid(time_dim_concat.shape).tokens
-        for latents in extras.get("context_latents") or ():
-            after += self.grid(latents.shape).tokens
+        before, after = added_tokens(self._model, {**extras, "time_dim_concat": time_dim_concat})
         window = options.get("context_window")
-        if window is None:
+        if window is None and not references:
             return replace(grid, before=before, after=after)
-        anchor = getattr(window, "causal_anchor_index", None)
-        numbers = tuple(window.index_list)
-        if anchor is not None and anchor >= 0:
-            numbers = (anchor, *numbers)
-        return replace(grid, before=before, after=after, numbers=numbers, clip_length=window.total_frames)
+        numbers, total = range(grid.frames), grid.frames
+        if window is not None:
+            anchor = getattr(window, "causal_anchor_index", None)
+            first = [anchor] if anchor is not None and anchor >= 0 else []
+            numbers, total = [*first, *window.index_list], window.total_frames
+        places = tuple(number - references for number in numbers)
+        return replace(grid, before=before, after=after, numbers=places, clip_length=total - references)
 
     def project_text(self, rows: Float[Tensor, "n width"]) -> Float[Tensor, "n hidden"]:
         return self._model.text_embedding(rows)

@@ -12,20 +12,16 @@ from base import DemoBase, load_base
 from ccvd_core.backbones.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ccvd_core.concept import Concept, LowRank
+from ccvd_core.concept import Concept
 from ccvd_core.concept_prompt import aggregate
 from ccvd_core.noise_merge import RegionSettings
-from ccvd_core.region_layout import Keyframe, Region
 from ccvd_core.region_prompt import READINGS, Reading, aggregate_scene
 from ccvd_core.regions import RegionSet
 from ccvd_core.sampling import sample
+from tests.backbones.demo_scenes import MOVING, STILL, in_comfyui, load_model, random_concepts, theirs
 from tests.backbones.pack import from_pack
 
 STEPS, CFG, SHAPE = 4, 2.0, (2, 16, 2, 8, 10)
-MOVING = Region(
-    "", "a <rex>", "#ffffff", 1.0, (Keyframe(0.0, (0.0, 0.1, 0.4, 0.6)), Keyframe(1.0, (0.6, 0.1, 0.4, 0.6)))
-)
-STILL = Region("", "a <kit> on blue sky", "#ffffff", 0.7, (Keyframe(0.0, (0.3, 0.4, 0.6, 0.5)),))
 
 
 @pytest.fixture(scope="module")
@@ -35,65 +31,12 @@ def base() -> DemoBase:
 
 @pytest.fixture(scope="module")
 def model(backbones: dict[str, Backbone]) -> Any:
-    """The demo model as MODEL, by the code under CCVD Demo Model."""
-    import comfy.sd
-
-    demo = from_pack("nodes.demo_model")
-    model = comfy.sd.load_diffusion_model(str(demo.MODEL_FILE))
-    model.add_object_patch("model_sampling", demo.shifted_sampling(model, 3.0))
-    return model
+    return load_model()
 
 
 @pytest.fixture(scope="module")
 def concepts(base: DemoBase) -> list[Concept]:
-    backbone = base.backbone()
-
-    def concept(name: str, kind: Any, words: str, seed: int) -> Concept:
-        generator = torch.Generator().manual_seed(seed)
-        adapters = {
-            site.id: LowRank(
-                torch.randn(4, site.in_features, generator=generator) / site.in_features**0.5,
-                torch.randn(site.out_features, 4, generator=generator) * 0.1,
-            )
-            for site in backbone.sites
-            if site.id in backbone.site_ids(kind)
-        }
-        rows = len(aggregate_rows(base, words))
-        tokens = torch.randn(backbone.layers, rows, backbone.text_width, generator=generator) * 0.3
-        keys = torch.nn.functional.normalize(tokens.mean(1), dim=-1)
-        return Concept(name, kind, words, adapters, tokens, keys, keys, backbone.fingerprint)
-
-    return [concept("rex", "subject", "dog", 1), concept("kit", "motion", "cat", 2)]
-
-
-def aggregate_rows(base: DemoBase, words: str) -> tuple[str, ...]:
-    return base.encode_text(words).pieces
-
-
-def in_comfyui(model: Any, scene: Any, negative: Any, names: tuple[str, ...], noise: torch.Tensor) -> torch.Tensor:
-    """KSampler's call with these conditionings; latents as the model sees them."""
-    import comfy.sample
-
-    patching = from_pack("nodes.patching")
-    # The pack under ComfyUI has its own classes: what travels in a conditioning must be theirs.
-    positive = [[scene.context.unsqueeze(0), {patching.KEY: patching.PromptState(theirs(scene), names)}]]
-    stock = [[negative.context.unsqueeze(0), {}]]
-    out = comfy.sample.sample(
-        model, noise, STEPS, CFG, "euler", "simple", positive, stock, torch.zeros_like(noise), disable_pbar=True, seed=1
-    )
-    return model.model.process_latent_in(out)
-
-
-def theirs(value: Any) -> Any:
-    """A dataclass of `ccvd_core` as the same one of the pack under ComfyUI."""
-    if isinstance(value, tuple | list):
-        return type(value)(theirs(item) for item in value)
-    module = type(value).__module__
-    if not module.startswith("ccvd_core."):
-        return value
-    kind = getattr(from_pack(module), type(value).__name__)
-    fields = {name: theirs(getattr(value, name)) for name in value.__dataclass_fields__}
-    return kind(**fields)
+    return random_concepts(base)
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -128,7 +71,7 @@ def test_nodes_and_headless_sampling_agree(
     patched = patching.with_concepts(
         patching.with_region_settings(model, theirs(settings)), [theirs(replace(c, settings={})) for c in concepts]
     )
-    ours = in_comfyui(patched, scene, negative, ("rex", "kit"), noise)
+    ours = model.model.process_latent_in(in_comfyui(patched, scene, negative, noise, steps=STEPS, cfg=CFG))
     # Two implementations of the model in float32, four steps.
     torch.testing.assert_close(ours, headless, atol=2e-3, rtol=2e-3)
     comfy.model_management.unload_all_models()
@@ -146,7 +89,7 @@ def test_a_context_window_has_its_own_frames_of_the_surroundings():
     """With the anchor frame that ComfyUI puts before a window; none where the shapes say that it is another clip."""
     from comfy.context_windows import IndexListContextWindow
 
-    frames_of = from_pack("nodes.region_merging").frames_of
+    frames_of = from_pack("nodes.region_stages").frames_of
     window = IndexListContextWindow([4, 5, 6], dim=2, total_frames=9)
     clip, seen = torch.zeros(1, 16, 9, 2, 2), torch.zeros(1, 16, 3, 2, 2)
     options: dict[str, Any] = {"transformer_options": {"context_window": window}}
