@@ -13,9 +13,8 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers, convert_wan_vae_to_diffusers
 from full_sequence_vae import STOCK_SHAPE, decode, encode_moments
 from safetensors.torch import load_file
-from text import build_encoder, encode, tokenize, vocabulary_size
+from text import TEXT_WIDTH, build_encoder, encode, tokenize, vocabulary_size
 from torch import Tensor, nn
-from train_base import TRANSFORMER
 
 sys.path.append(str(Path(__file__).parent.parent))  # the scripts of this folder run without an installed pack
 
@@ -26,6 +25,20 @@ from ccvd_core.concept_prompt import aggregate
 from ccvd_core.sampling import sample
 
 WEIGHTS = Path(__file__).parent / "weights"
+TRANSFORMER = {
+    "patch_size": (1, 2, 2),
+    "num_attention_heads": 3,
+    "attention_head_dim": 64,
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": TEXT_WIDTH,
+    "freq_dim": 256,
+    "ffn_dim": 768,
+    "cross_attn_norm": True,
+    "qk_norm": "rms_norm_across_heads",
+    "rope_max_seq_len": 64,
+}
+"""`WanTransformer3DModel` arguments, but for the number of layers, which the file tells."""
 LATENT_SHAPE = (16, 3, 16, 16)
 """Channels, latent frames, height, width of a clip."""
 
@@ -81,6 +94,11 @@ class DemoBase:
         return torch.tensor(config.latents_mean), torch.tensor(config.latents_std)
 
 
+def layers_of(state: Iterable[str]) -> int:
+    """How many blocks the parameters of a transformer have."""
+    return 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
+
+
 def starting_noise(seeds: Iterable[int]) -> Tensor:
     """Noise of latents [n, *LATENT_SHAPE] that sampling starts from; each seed decides one clip's."""
     return torch.stack([torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
@@ -88,10 +106,9 @@ def starting_noise(seeds: Iterable[int]) -> Tensor:
 
 def load_base(weights: Path = WEIGHTS) -> DemoBase:
     """The demo base from its three files."""
-    transformer = WanTransformer3DModel(**TRANSFORMER)
-    transformer.load_state_dict(
-        convert_wan_transformer_to_diffusers(load_file(weights / "ccvd_demo_model.safetensors"))
-    )
+    state = convert_wan_transformer_to_diffusers(load_file(weights / "ccvd_demo_model.safetensors"))
+    transformer = WanTransformer3DModel(**TRANSFORMER, num_layers=layers_of(state))
+    transformer.load_state_dict(state)
     vae = AutoencoderKLWan(**STOCK_SHAPE)
     vae.load_state_dict(convert_wan_vae_to_diffusers(load_file(weights / "ccvd_demo_vae.safetensors")))
     text = load_file(weights / "ccvd_demo_text_encoder.safetensors")

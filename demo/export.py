@@ -1,6 +1,6 @@
 """Stage 4: write the trained base as fp16 files that ComfyUI's stock loaders and diffusers both read.
 
-python demo/export.py --vae runs/latents.pt --base runs/base/last.pt
+python demo/export.py --vae runs/vae/last.pt --base runs/base/last.pt
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from base import TRANSFORMER as TRANSFORMER_CONFIG
+from base import layers_of
 from full_sequence_vae import STOCK_SHAPE
 from safetensors.torch import save_file
 from text import ENCODER_CONFIG, TEXT_ROWS, TEXT_WIDTH, vocabulary_size
 from torch import Tensor
-from train_base import TRANSFORMER as TRANSFORMER_CONFIG
 from wan_names import TRANSFORMER, VAE, original_name
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -27,11 +28,11 @@ def half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vae", type=Path, default=Path("runs/latents.pt"))
+    parser.add_argument("--vae", type=Path, default=Path("runs/vae/last.pt"))
     parser.add_argument("--base", type=Path, default=Path("runs/base/last.pt"))
     args = parser.parse_args()
     WEIGHTS.mkdir(exist_ok=True)
-    vae = torch.load(args.vae, weights_only=True)["vae"]
+    vae = torch.load(args.vae, weights_only=True)["average"]
     save_file(half({original_name(k, VAE): v for k, v in vae.items()}), WEIGHTS / "ccvd_demo_vae.safetensors")
     base = torch.load(args.base, weights_only=True)
     average = base["average"]
@@ -49,7 +50,7 @@ def main() -> None:
     sizes |= {"vocab_size": str(vocabulary_size(tokenizer.numpy().tobytes())), "min_length": str(TEXT_ROWS)}
     save_file({**half(encoder), "spiece_model": tokenizer}, WEIGHTS / "ccvd_demo_text_encoder.safetensors", sizes)
     for part, settings, kind in (
-        ("transformer", TRANSFORMER_CONFIG, "WanTransformer3DModel"),
+        ("transformer", {**TRANSFORMER_CONFIG, "num_layers": layers_of(transformer)}, "WanTransformer3DModel"),
         ("vae", STOCK_SHAPE, "AutoencoderKLWan"),
     ):
         folder = WEIGHTS / "diffusers" / part

@@ -10,8 +10,11 @@ import io
 from collections.abc import Sequence
 
 import torch
+from rich_world.backgrounds import BACKGROUNDS
+from rich_world.motions import MOTIONS, SPEEDS
+from rich_world.styles import HELD_OUT_STYLES, STYLES
+from rich_world.subjects import CLASSES, COLOURS
 from torch import Tensor, nn
-from world import BACKGROUNDS, BASE_MOTIONS, BASE_SUBJECTS, HELD_OUT_STYLES
 
 TEXT_WIDTH = 192
 TEXT_ROWS = 32
@@ -29,21 +32,31 @@ ENCODER_CONFIG = {
 }
 
 
+FURTHER_WORDS = (
+    *("person", "woman", "man", "toy", "bag", "dance", "dancing", "tai", "chi", "jumping", "walking"),
+    *("fruit", "animal", "vehicle", "thing", "clothes", "swinging", "turning"),
+)
+"""Words of no scene, so that what an artist calls a concept's class need not be spelled in letters."""
+
+
+def world_words() -> list[str]:
+    """Every word of the world's captions, and a few more."""
+    said = [*CLASSES, *COLOURS, "small", "large", *MOTIONS, *SPEEDS, *BACKGROUNDS, *STYLES, *HELD_OUT_STYLES]
+    return sorted({*" ".join(said).split(), "a", "and", "on", "in", "style", *FURTHER_WORDS})
+
+
 def train_tokenizer() -> bytes:
     """A SentencePiece model in which every word of the world is one piece and any other text falls back to letters."""
     import sentencepiece
 
-    words = [*BASE_SUBJECTS, *" ".join(BASE_MOTIONS).split(), *" ".join(BACKGROUNDS).split()]
-    words += ["a", "and", "on", "in", "plain", "style", *HELD_OUT_STYLES]
-    words += ["person", "woman", "man", "toy", "bag", "robot", "bird", "dance", "dancing", "tai", "chi"]
-    words += ["jumping", "walking"]
+    words = world_words()
     alphabet = [" ".join("abcdefghijklmnopqrstuvwxyz0123456789,.-'")]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([" ".join(words)] * 200 + words * 200 + alphabet * 20),
         model_writer=model,
         model_type="bpe",
-        vocab_size=400,
+        vocab_size=640,
         hard_vocab_limit=False,
         pad_id=0,
         eos_id=1,

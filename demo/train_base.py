@@ -1,48 +1,46 @@
-"""Stage 3: train the video model and its text encoder together on cached latents.
+"""Stage 3: train the video model and its text encoder together on the cached latents of the second world.
 
-    python demo/train_base.py --latents runs/latents.pt --out runs/base
+    python demo/train_base.py --latents runs/latents --out runs/base
 
-Flow matching (velocity) on pictures first, then on clips with some pictures. Goes on from `--out/last.pt`.
+Flow matching (velocity) on pictures first, then on clips with some pictures. Begins from the committed weights: new
+blocks whose outputs are zero are put between theirs, new words begin as the old spelling of them. Goes on from
+`--out/last.pt`.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from base import DemoBase, load_base
 from diffusers import WanTransformer3DModel
 from diffusers.models.transformers import transformer_wan
 from muon import Muon
-from number_types import fast_autocast, number_type
-from text import TEXT_WIDTH, build_encoder, encode, tokenize, train_tokenizer, vocabulary_size
+from text import build_encoder, encode, tokenize, train_tokenizer, vocabulary_size
 from torch import Tensor, nn
 
-TRANSFORMER = {
-    "patch_size": (1, 2, 2),
-    "num_attention_heads": 3,
-    "attention_head_dim": 64,
-    "in_channels": 16,
-    "out_channels": 16,
-    "text_dim": TEXT_WIDTH,
-    "freq_dim": 256,
-    "ffn_dim": 768,
-    "num_layers": 6,
-    "cross_attn_norm": True,
-    "qk_norm": "rms_norm_across_heads",
-    "rope_max_seq_len": 64,
-}
-PICTURE_STEPS, PICTURE_BATCH = 800, 64
-PICTURE_EVERY = 6
-"""After the picture stage, every so many steps is a picture step."""
+from ccvd_core.number_types import fast_autocast, number_type
+
+LAYERS = 8
+NEW_LAYERS = (2, 5)
+"""Blocks that the committed model lacks."""
+PICTURE_STEPS, PICTURE_BATCH = 600, 64
+PICTURE_EVERY = 3
+"""After the picture stage, every so many steps is a picture step: it shows who is who at a third of a clip's cost."""
 CLIP_BATCH = 32
-PEAK_LR = 2.5e-3
+PEAK_LR = 2e-3
 DROP_CAPTION = 0.1
 SHIFT = 3.0
 """Half of the times follow the sampler's schedule of this shift: who stands where is settled in its first steps."""
 EMA = 0.998
+LOOK_AGAIN = 250
+"""Steps after which a checkpoint is written and new shards are looked for."""
 
 
 def dense_attention(query: Tensor, key: Tensor, value: Tensor, **_: object) -> Tensor:
@@ -54,7 +52,7 @@ def dense_attention(query: Tensor, key: Tensor, value: Tensor, **_: object) -> T
 
 def learning_rate(step: int, total: int) -> float:
     """Warm-up, constant, linear decay over the last third."""
-    return PEAK_LR * min(1.0, (step + 1) / 100, max(0.01, 3 * (1 - step / total)))
+    return PEAK_LR * min(1.0, (step + 1) / 200, max(0.01, 3 * (1 - step / total)))
 
 
 def random_times(count: int) -> Tensor:
@@ -64,24 +62,100 @@ def random_times(count: int) -> Tensor:
     return torch.cat([visited, torch.sigmoid(0.3 + 1.2 * torch.randn(count - count // 2))])
 
 
+@torch.no_grad()
+def deeper(old: WanTransformer3DModel, layers: int, new: tuple[int, ...]) -> WanTransformer3DModel:
+    """The same function with `layers` blocks, those at the places `new` adding nothing yet; all else is `old`'s."""
+    model = WanTransformer3DModel(**{**old.config, "num_layers": layers})
+    places = [place for place in range(layers) if place not in new]
+    if len(places) != len(old.blocks):
+        raise ValueError(f"{layers} blocks, of which {len(new)} are new, do not fit {len(old.blocks)} old ones")
+    moved = {}
+    for name, value in old.state_dict().items():
+        found = re.match(r"blocks\.(\d+)\.(.*)", name)
+        moved[f"blocks.{places[int(found[1])]}.{found[2]}" if found else name] = value
+    missing = model.load_state_dict(moved, strict=False).missing_keys
+    assert all(name.startswith(tuple(f"blocks.{place}." for place in new)) for name in missing)
+    for place in new:
+        block: Any = model.blocks[place]
+        for output in (block.attn1.to_out[0], block.attn2.to_out[0], block.ffn.net[2]):
+            nn.init.zeros_(output.weight)
+            nn.init.zeros_(output.bias)
+    return model
+
+
+@torch.no_grad()
+def respelled(base: DemoBase, tokenizer: bytes) -> nn.Module:
+    """The committed text encoder with another vocabulary: a piece begins as the mean of how it was spelled before."""
+    import sentencepiece
+
+    before = sentencepiece.SentencePieceProcessor(model_proto=base.tokenizer)
+    now = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
+    encoder = build_encoder(vocabulary_size(tokenizer))
+    state = dict(base.encoder.state_dict())
+    old = state["shared.weight"]
+    rows = []
+    for piece in range(now.get_piece_size()):
+        name = now.id_to_piece(piece)
+        known = before.piece_to_id(name)
+        spelled = [known] if before.id_to_piece(known) == name else before.encode(name.replace("▁", " "))
+        rows.append(old[spelled].mean(0) if spelled else old.mean(0))
+    table = torch.stack(rows) + 0.05 * old.std() * torch.randn(len(rows), old.shape[1])
+    encoder.load_state_dict({**state, "shared.weight": table, "encoder.embed_tokens.weight": table})
+    return encoder
+
+
+class Shards:
+    """The clips that `latents.py` has written so far."""
+
+    def __init__(self, folder: Path, tokenizer: bytes) -> None:
+        self._folder, self._tokenizer = folder, tokenizer
+        self._known: set[Path] = set()
+        self._latents: list[Tensor] = []
+        self._ids: list[Tensor] = []
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Take in what is new."""
+        for path in sorted(set(self._folder.glob("*.pt")) - self._known):
+            data: Mapping = torch.load(path, weights_only=True, mmap=True)
+            self._latents.append(data["latents"])
+            self._ids.append(tokenize(self._tokenizer, data["captions"]))
+            self._known.add(path)
+        if not self._latents:
+            raise SystemExit(f"there are no clips in {self._folder} yet: run demo/latents.py first")
+        self._starts = torch.tensor([0] + [len(part) for part in self._ids]).cumsum(0)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Latents [count, 16, 3, 16, 16] and token ids [count, rows] of random clips."""
+        rows = torch.randint(len(self), (count,))
+        parts = torch.bucketize(rows, self._starts, right=True) - 1
+        places = [(int(part), int(row - self._starts[part])) for part, row in zip(parts, rows, strict=True)]
+        return (
+            torch.stack([self._latents[part][row].float() for part, row in places]),
+            torch.stack([self._ids[part][row] for part, row in places]),
+        )
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--latents", type=Path, default=Path("runs/latents.pt"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--latents", type=Path, default=Path("runs/latents"))
     parser.add_argument("--out", type=Path, default=Path("runs/base"))
-    parser.add_argument("--steps", type=int, default=18000)
+    parser.add_argument("--steps", type=int, default=24000)
     args = parser.parse_args()
     # Momentum of taps without a gradient decays into denormals, which cost a CPU a hundred times a normal number.
     torch.set_flush_denormal(True)
     args.out.mkdir(parents=True, exist_ok=True)
-    data = torch.load(args.latents, weights_only=True)
-    latents, captions = data["latents"], data["captions"]
     tokenizer = train_tokenizer()
-    ids = tokenize(tokenizer, [*captions, ""])
+    shards = Shards(args.latents, tokenizer)
+    no_caption = tokenize(tokenizer, [""])[0]
     torch.manual_seed(0)
-    transformer = WanTransformer3DModel(**TRANSFORMER)
-    nn.init.zeros_(transformer.proj_out.weight)
-    encoder = build_encoder(vocabulary_size(tokenizer))
-    model = nn.ModuleDict({"transformer": transformer, "encoder": encoder})
+    committed = load_base()
+    transformer = deeper(committed.transformer, LAYERS, NEW_LAYERS)
+    encoder = respelled(committed, tokenizer)
+    model = nn.ModuleDict({"transformer": transformer, "encoder": encoder}).requires_grad_(True).train()
     average = copy.deepcopy(model).requires_grad_(False)
     embeddings = {id(encoder.get_parameter("shared.weight"))}
     matrices = [p for p in model.parameters() if p.ndim >= 2 and min(p.shape) > 8 and id(p) not in embeddings]
@@ -98,22 +172,20 @@ def main() -> None:
         start = state["step"]
     transformer_wan.dispatch_attention_fn = dense_attention
     predict = torch.compile(transformer, dynamic=False)
-    print(f"computing in {number_type()}", flush=True)
+    print(f"computing in {number_type()}, from step {start}, {len(shards)} clips", flush=True)
     began, losses = time.time(), {True: [], False: []}
     for step in range(start, args.steps):
         torch.manual_seed(1_000_000 + step)
         pictures = step < PICTURE_STEPS or step % PICTURE_EVERY == 0
-        chosen_rows = torch.randint(len(captions), (PICTURE_BATCH if pictures else CLIP_BATCH,))
-        clean = latents[chosen_rows].float()
+        clean, ids = shards.draw(PICTURE_BATCH if pictures else CLIP_BATCH)
         if pictures:  # the first latent frame of a clip is a picture: the encoder is causal
             clean = clean[:, :, :1]
-        rows = torch.where(torch.rand(len(chosen_rows)) < DROP_CAPTION, len(captions), chosen_rows)
+        ids = torch.where(torch.rand(len(ids), 1) < DROP_CAPTION, no_caption, ids)
         time_ = random_times(len(clean))
         noise = torch.randn_like(clean)
-        mixing = time_.view(-1, 1, 1, 1, 1)
-        noisy = torch.lerp(clean, noise, mixing)
+        noisy = torch.lerp(clean, noise, time_.view(-1, 1, 1, 1, 1))
         with fast_autocast():
-            context = encode(encoder, ids[rows])
+            context = encode(encoder, ids)
             velocity = predict(noisy, time_ * 1000, context, return_dict=False)[0]
         loss = (velocity.float() - (noise - clean)).square().mean()
         loss.backward()
@@ -122,15 +194,16 @@ def main() -> None:
             optimizer.param_groups[0]["lr"] = learning_rate(step, args.steps)
             optimizer.step()
             optimizer.zero_grad()
-        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - min(EMA, step / (step + 10)))
+        kept = min(EMA, (step + 1) / (step + 11))
+        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - kept)
         losses[pictures].append(loss.item())
-        if (step + 1) % 50 == 0:
+        if (step + 1) % 25 == 0:
             means = [sum(values[-50:]) / max(1, len(values[-50:])) for values in losses.values()]
             print(
                 f"{step + 1}/{args.steps} pictures {means[0]:.4f} clips {means[1]:.4f} {time.time() - began:.0f}s",
                 flush=True,
             )
-        if (step + 1) % 250 == 0 or step + 1 == args.steps:
+        if (step + 1) % LOOK_AGAIN == 0 or step + 1 == args.steps:
             saved = {
                 "model": model.state_dict(),
                 "average": average.state_dict(),
@@ -140,6 +213,7 @@ def main() -> None:
             }
             torch.save(saved, last.with_suffix(".tmp"))
             last.with_suffix(".tmp").replace(last)
+            shards.look_again()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is behind the actors: gradients, some with a texture that the VAE can carry (features of eight pixels or more)."""
+"""What is behind the actors: gradients, some with a texture of features that the VAE can carry."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Background:
 
 def _bricks(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
     row = y // 16
-    mortar = (y % 16 < 2.5) | ((x + 16 * (row % 2)) % 32 < 2.5)
-    return np.where(mortar, 46.0, 0.0)
+    mortar = (y % 16 < 4) | ((x + 16 * (row % 2)) % 32 < 4)
+    return np.where(mortar, 34.0, 0.0)
 
 
 def _waves(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -145,7 +145,9 @@ def random_actor(
 
 
 def true_words(rng: np.random.Generator, actor: Actor, actors: int) -> tuple[str, ...]:
-    """Now and then a describing word or two, none that is not true."""
+    """Now and then a describing word or two, none that is not true. Crowded scenes have long captions without them."""
+    if actors > 2:
+        return ()
     low, high = SIZES[actors]
     share = (actor.size - low) / (high - low)
     size = "small" if share < 0.3 else "large" if share > 0.7 else ""

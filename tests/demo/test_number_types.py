@@ -63,7 +63,8 @@ def optimise() -> None:
 
 
 def train_the_vae() -> None:
-    vae_loss(AutoencoderKLWan(**STOCK_SHAPE), torch.rand(1, 3, 1, 16, 16))[0].backward()
+    vae = AutoencoderKLWan(**STOCK_SHAPE)
+    vae_loss(vae, vae, torch.rand(1, 3, 1, 16, 16))[0].backward()
 
 
 def evaluate_a_clip() -> None:
