@@ -8,6 +8,7 @@ from .aggregate_adapters import AggregateAdapters
 from .ccvd_sampler import CCVDSampler
 from .concept_library import ConceptLibraryNode
 from .demo_model import DemoModel
+from .demo_pictures import DemoPictures
 from .learn_concept import LearnConcept
 from .region_mask import RegionMask
 from .region_sampling import RegionSampling
@@ -25,4 +26,13 @@ class CCVDExtension(ComfyExtension):
         register_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [DemoModel, LearnConcept, ConceptLibraryNode, AggregateAdapters, RegionMask, RegionSampling, CCVDSampler]
+        return [
+            DemoModel,
+            DemoPictures,
+            LearnConcept,
+            ConceptLibraryNode,
+            AggregateAdapters,
+            RegionMask,
+            RegionSampling,
+            CCVDSampler,
+        ]

@@ -237,6 +237,15 @@ class ComfyServer:
             self._post("/queue", {"delete": [prompt_id]})
             self._post("/interrupt", {"prompt_id": prompt_id})
 
+    def cancel_and_wait(self) -> None:
+        """Cancel all runs and wait until none is left: a lesson that is cancelled keeps its progress first."""
+        self._post("/queue", {"clear": True})
+        self.interrupt()
+        patience = self._patience("The cancelled run does not end")
+        while self._get("/queue")["queue_running"]:
+            time.sleep(0.1)
+            self._check(patience)
+
     def run(self, graph: Graph, on_event: OnEvent | None = None) -> dict[str, Any]:
         """Run a graph to its end; returns its history entry ("outputs": node id -> what the node showed).
 

@@ -3,8 +3,8 @@
 // [key, type, x, y, width, height, widget values by name]
 const LEARN_AND_USE = [
   ["model", "CCVD_DemoModel", 20, 60, 300, 110, {}],
-  ["pictures", "LoadImageTextDataSetFromFolder", 20, 240, 300, 110, { folder: "my_concept" }],
-  ["note", "MarkdownNote", 20, 420, 300, 380, {}],
+  ["pictures", "CCVD_DemoPictures", 20, 240, 300, 400, { what: "fox", name: "rex" }],
+  ["note", "MarkdownNote", 20, 710, 300, 420, {}],
   ["learn", "CCVD_LearnConcept", 380, 60, 380, 880, {
     name: "rex", class_words: "dog", kind: "subject", library: "my_concepts", preview_every: 50,
   }],
@@ -18,12 +18,12 @@ const LEARN_AND_USE = [
   }],
   ["decode", "VAEDecode", 1720, 60, 420, 60, {}],
   ["create", "CreateVideo", 1720, 180, 420, 110, { fps: 8 }],
-  ["save", "SaveVideo", 1720, 360, 420, 560, { filename_prefix: "ccvd/rex" }],
+  ["save", "SaveVideo", 1720, 360, 420, 560, { filename_prefix: "ccvd/%CCVD_LearnConcept.name%" }],
 ];
 // [from, output name, to, input name]
 const LEARN_AND_USE_LINKS = [
   ["model", "MODEL", "learn", "model"], ["model", "CLIP", "learn", "clip"], ["model", "VAE", "learn", "vae"],
-  ["pictures", "images", "learn", "images"], ["pictures", "texts", "learn", "captions"],
+  ["pictures", "images", "learn", "images"], ["pictures", "captions", "learn", "captions"],
   ["learn", "loss_picture", "losses", "images"], ["learn", "report", "report", "source"],
   ["model", "MODEL", "aggregate", "model"], ["model", "CLIP", "aggregate", "clip"],
   ["learn", "library", "aggregate", "library"],
@@ -35,13 +35,18 @@ const LEARN_AND_USE_LINKS = [
 ];
 const LEARN_AND_USE_NOTE = `## Learn a concept and use it
 
-1. Put 4 to 6 pictures of it into a folder inside ComfyUI's **input** folder and choose that folder above. Beside each
-   picture, a text file of the same name with its caption: \`a <rex> still on green grass\`.
-2. In **Learn Concept** give it a *name* and say what kind of thing it is (*class words*).
-3. Write \`<name>\` in the prompt of **Aggregate Adapters**.
-4. Queue. The first run learns; after that only the video is made.
+Press **Run**. It learns a fox that the demo model has never seen, from the five pictures of **Demo Pictures**, and makes a
+video with it. The first run takes a few minutes; after that only the video is made.
 
-For your own model, replace **CCVD Demo Model** by Load Diffusion Model, Load CLIP (type wan) and Load VAE.`;
+1. **Learn Concept** gives it a *name*, and *class words*: what kind of thing it is.
+2. The prompt of **Aggregate Adapters** calls it by its name in angle brackets.
+3. Change the prompt, or *what* and the names, and run again.
+
+**Your own pictures:** put **Load Image-Text (from Folder)** in the place of Demo Pictures. It reads a folder inside
+ComfyUI's input folder, with a caption in a text file beside each picture.
+
+**Photos** need a Wan model: replace **CCVD Demo Model**, which only knows emoji on plain backgrounds, by Load Diffusion
+Model, Load CLIP (type wan) and Load VAE.`;
 
 const LAYOUT = {
   version: 1, width: 128, height: 128,
@@ -61,9 +66,9 @@ const learn = (name, words) => ({
 });
 const REGIONS = [
   ["model", "CCVD_DemoModel", 20, 60, 300, 110, {}],
-  ["first pictures", "LoadImageTextDataSetFromFolder", 20, 240, 300, 110, { folder: "my_first_concept" }],
-  ["second pictures", "LoadImageTextDataSetFromFolder", 20, 420, 300, 110, { folder: "my_second_concept" }],
-  ["note", "MarkdownNote", 20, 600, 300, 460, {}],
+  ["first pictures", "CCVD_DemoPictures", 20, 240, 300, 380, { what: "fox", name: "rex" }],
+  ["second pictures", "CCVD_DemoPictures", 20, 690, 300, 380, { what: "taxi", name: "cab" }],
+  ["note", "MarkdownNote", 380, 1030, 770, 260, {}],
   ["first", "CCVD_LearnConcept", 380, 60, 360, 900, learn("rex", "dog")],
   ["second", "CCVD_LearnConcept", 790, 60, 360, 900, learn("cab", "car")],
   ["regions", "CCVD_RegionMask", 1200, 60, 460, 900, {
@@ -85,8 +90,8 @@ const REGIONS = [
 const into = (to) => [["model", "MODEL", to, "model"], ["model", "CLIP", to, "clip"], ["model", "VAE", to, "vae"]];
 const REGION_LINKS = [
   ...into("first"), ...into("second"),
-  ["first pictures", "images", "first", "images"], ["first pictures", "texts", "first", "captions"],
-  ["second pictures", "images", "second", "images"], ["second pictures", "texts", "second", "captions"],
+  ["first pictures", "images", "first", "images"], ["first pictures", "captions", "first", "captions"],
+  ["second pictures", "images", "second", "images"], ["second pictures", "captions", "second", "captions"],
   ["first", "library", "second", "after"],
   ["model", "MODEL", "aggregate", "model"], ["model", "CLIP", "aggregate", "clip"],
   ["second", "library", "aggregate", "library"], ["regions", "regions", "aggregate", "regions"],
@@ -98,8 +103,10 @@ const REGION_LINKS = [
 ];
 const REGION_NOTE = `## Two concepts, each in its own region
 
-1. Put the pictures of the two concepts, each with its caption in a text file beside it, into the two folders above. The
-   two **Learn Concept** nodes learn one after the other into one library.
+Press **Run**. It learns a fox and a taxi, and puts each into its own box.
+
+1. The two **Learn Concept** nodes learn one after the other into one library. For your own pictures, put Load Image-Text
+   (from Folder) in the place of Demo Pictures.
 2. **Region Mask**: drag to draw a box, choose its concept, write its prompt. Move the time and then the box, and it
    travels.
 3. **Aggregate Adapters** reads those prompts and its own, which says only what is around the regions.
@@ -130,11 +137,12 @@ export const EDITOR = {
   },
 };
 
+/** File name, which is the title in the template browser -> what it consists of, and its picture for the README. */
 export const WORKFLOWS = {
   "1 Learn a concept and make a video": {
-    nodes: LEARN_AND_USE, links: LEARN_AND_USE_LINKS, note: LEARN_AND_USE_NOTE, viewport: { width: 2260, height: 1180 },
+    nodes: LEARN_AND_USE, links: LEARN_AND_USE_LINKS, note: LEARN_AND_USE_NOTE, picture: "learn_and_use_a_concept",
   },
   "2 Two concepts in one scene": {
-    nodes: REGIONS, links: REGION_LINKS, note: REGION_NOTE, viewport: { width: 2680, height: 1380 },
+    nodes: REGIONS, links: REGION_LINKS, note: REGION_NOTE, picture: "two_concepts_in_regions",
   },
 };

@@ -12,6 +12,8 @@ import { EDITOR, WORKFLOWS } from "./example_workflows.mjs";
 const { chromium } = createRequire(join(process.env.CCVD_BROWSER_MODULES ?? process.cwd(), "package.json"))("playwright-core");
 const [address, folder, ...rest] = process.argv.slice(2);
 const names = rest.filter((argument) => !argument.startsWith("--"));
+/** Room for the page's own bars around the graph, which its picture does not show. */
+const MARGIN = { left: 80, top: 120, right: 60, bottom: 120 };
 const runs = !rest.includes("--no-run");
 
 await fetch(`${address}/api/settings`, {
@@ -42,9 +44,11 @@ async function open(looks) {
   return page;
 }
 
-async function make(name, { nodes, links, note, viewport }) {
-  const page = await open({ viewport });
-  const workflow = await page.evaluate(({ nodes, links, note }) => {
+async function make(name, { nodes, links, note, picture }) {
+  const [right, bottom] = [2, 3].map((at) => Math.max(...nodes.map((node) => node[at] + node[at + 2])));
+  const [left, top] = [MARGIN.left + right, MARGIN.top + bottom];
+  const page = await open({ viewport: { width: left + MARGIN.right, height: top + MARGIN.bottom } });
+  const workflow = await page.evaluate(({ nodes, links, note, offset }) => {
     app.graph.clear();
     const made = {};
     for (const [key, type, x, y, width, height, values] of nodes) {
@@ -72,16 +76,17 @@ async function make(name, { nodes, links, note, viewport }) {
       made[from].connect(source, made[to], target);
     }
     app.canvas.ds.scale = 1;
-    app.canvas.ds.offset = [60, 20];
+    app.canvas.ds.offset = offset;
     app.graph.setDirtyCanvas(true, true);
     return app.graph.serialize();
-  }, { nodes, links, note });
+  }, { nodes, links, note, offset: [MARGIN.left, MARGIN.top] });
   writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(workflow, null, 1)}\n`);
   if (runs) await run(page);
   // The middle of the clip says more than its first frame.
   await page.evaluate(() => document.querySelectorAll("video").forEach((v) => { v.pause(); v.currentTime = 0.6; }));
   await page.waitForTimeout(1000);
-  await page.screenshot({ path: join(folder, `${name}.jpg`), type: "jpeg", quality: 80 });
+  const clip = { x: MARGIN.left, y: MARGIN.top - 10, width: right + 20, height: bottom + 30 };
+  await page.screenshot({ path: join(folder, "pictures", `${picture}.jpg`), type: "jpeg", quality: 80, clip });
   await page.close();
 }
 
@@ -103,7 +108,7 @@ async function showEditor(name) {
   await editor.locator(".ccvd-regions-chips button").first().click();
   await editor.locator("input[type=range]").fill(String(EDITOR.frame));
   await page.waitForTimeout(500);
-  await editor.screenshot({ path: join(folder, `${name}.jpg`), type: "jpeg", quality: 85 });
+  await editor.screenshot({ path: join(folder, "pictures", `${name}.jpg`), type: "jpeg", quality: 85 });
   await page.close();
 }
 

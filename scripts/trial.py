@@ -1,4 +1,4 @@
-"""The part of `try_it.py` that runs in the environment: material, ComfyUI, the example workflow, the results."""
+"""The part of `try_it.py` that runs in the environment: ComfyUI, the example workflow, progress and results."""
 
 from __future__ import annotations
 
@@ -7,209 +7,21 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import av
-import numpy as np
 from comfy_server import REPOSITORY, ComfyError, ComfyServer, sigterm_is_ctrl_c
 from environment import SetupError, ensure_environment
-from PIL import Image, ImageOps
+from material import DEMO_LIMITS, Lesson, MaterialError, choose_lesson, put_into, put_material
+from results import concept_files, keep_thumbnail, keep_workflow, save_results, shelf_of_runs
 from try_it import parse_arguments
-from workflow import Prompt, WorkflowError, nodes_of, set_inputs, to_prompt
-
-sys.path.insert(0, str(REPOSITORY / "demo"))
-from world import FPS, HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS, Actor, Scene
+from workflow import Json, Prompt, WorkflowError, to_prompt
 
 WORKFLOW = REPOSITORY / "example_workflows" / "1 Learn a concept and make a video.json"
-LEARN, AGGREGATE = "CCVD_LearnConcept", "CCVD_AggregateAdapters"
-LOADERS = {"pictures": "LoadImageTextDataSetFromFolder", "clips": "LoadVideoTextDataSetFromFolder"}
-"""ComfyUI's own nodes that load a folder below its input folder, with a caption in a text file beside each file."""
-LEARN_INPUTS = {"pictures": "images", "clips": "video"}
-
-PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
-CLIPS = {".mp4", ".avi", ".mov", ".webm", ".mkv"}
-MOVING_PICTURES = {".gif"}
-"""Clips that ComfyUI's loader does not read: they become mp4 first."""
-
-Kind = Literal["subject", "motion", "style"]
-
-
-class MaterialError(ValueError):
-    """The given pictures, clips or captions cannot be used."""
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What is learned, and the video that shows it."""
-
-    kind: Kind
-    name: str
-    class_words: str
-    prompt: str
-    files: tuple[Path, ...] = ()
-    captions: tuple[str, ...] = ()
-    """One per file, empty where there is none; or none at all."""
-
-    @property
-    def medium(self) -> Literal["pictures", "clips"]:
-        return "clips" if self.kind == "motion" else "pictures"
-
-
-DEMO_LESSONS: dict[Kind, Lesson] = {
-    "subject": Lesson("subject", "fox", HELD_OUT_SUBJECTS["fox"], "a <fox> moving right on green grass"),
-    "motion": Lesson("motion", "hopping", HELD_OUT_MOTIONS["hopping"], "a dog <hopping> on yellow sand"),
-    "style": Lesson("style", "noir", "plain", "a dog moving right on green grass in <noir> style"),
-}
-"""Concepts that the demo base has never seen."""
-
-DEMO_SCENES: dict[Kind, tuple[Scene, ...]] = {
-    "subject": tuple(
-        Scene((Actor("fox", "still", size, centre),), background)
-        for size, centre, background in (
-            (60.0, (64.0, 64.0), "blue sky"),
-            (52.0, (44.0, 76.0), "pink wall"),
-            (56.0, (82.0, 56.0), "yellow sand"),
-            (64.0, (60.0, 50.0), "dark night"),
-            (54.0, (70.0, 84.0), "green grass"),
-        )
-    ),
-    "motion": tuple(
-        Scene((Actor(subject, "hopping", 56.0, (x, 92.0)),), background)
-        for subject, x, background in (
-            ("cat", 44.0, "blue sky"),
-            ("frog", 64.0, "green grass"),
-            ("car", 84.0, "pink wall"),
-        )
-    ),
-    "style": tuple(
-        Scene((Actor(subject, "still", 58.0, (64.0, 64.0)),), background, "noir", names_style=True)
-        for subject, background in (("cat", "green grass"), ("apple", "pink wall"), ("car", "blue sky"))
-    ),
-}
-
-
-def demo_lesson(kind: Kind, prompt: str | None, folder: Path) -> Lesson:
-    """The demo's concept of a kind, its pictures or clips drawn into `folder`."""
-    lesson = DEMO_LESSONS[kind]
-    return with_scenes(replace(lesson, prompt=prompt or lesson.prompt), DEMO_SCENES[kind], lesson.name, folder)
-
-
-def with_scenes(lesson: Lesson, scenes: Sequence[Scene], shown: str, folder: Path) -> Lesson:
-    """The lesson with scenes drawn into `folder` as its material, `<name>` in the captions for what is `shown`."""
-    files = []
-    for number, scene in enumerate(scenes):
-        file = folder / f"{lesson.name}_{number}.png"
-        if lesson.medium == "clips":
-            file = write_clip(list(scene.render()), file.with_suffix(".mp4"), FPS)
-        else:
-            Image.fromarray(scene.render(frames=1)[0]).save(file)
-        files.append(file)
-    captions = tuple(scene.caption().replace(shown, f"<{lesson.name}>") for scene in scenes)
-    return replace(lesson, files=tuple(files), captions=captions)
-
-
-def own_lesson(arguments: Any, folder: Path) -> Lesson:
-    """The user's concept; `folder` takes files that have to be converted first."""
-    prompt = (
-        arguments.prompt
-        or {
-            "subject": f"a <{arguments.name}> moving right on green grass",
-            "motion": f"a dog <{arguments.name}> on green grass",
-            "style": f"a dog moving right on green grass in <{arguments.name}> style",
-        }[arguments.kind]
-    )
-    lesson = Lesson(arguments.kind, arguments.name, arguments.class_words, prompt)
-    files = find_files(arguments.images, lesson)
-    captions = read_captions(arguments.captions, files) if arguments.captions else captions_beside(files)
-    return replace(lesson, files=tuple(readable(file, folder) for file in files), captions=captions)
-
-
-def choose_lesson(arguments: Any, folder: Path) -> Lesson:
-    return own_lesson(arguments, folder) if arguments.images else demo_lesson(arguments.kind, arguments.prompt, folder)
-
-
-def find_files(folder: Path, lesson: Lesson) -> list[Path]:
-    if not folder.is_dir():
-        raise MaterialError(f"{folder} is not a folder.")
-    wanted = CLIPS | MOVING_PICTURES if lesson.medium == "clips" else PICTURES
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in wanted)
-    if not files:
-        raise MaterialError(
-            f"{folder} has no {lesson.medium}: a {lesson.kind} is learned from {lesson.medium} "
-            f"({', '.join(sorted(suffix[1:] for suffix in wanted))})."
-        )
-    return files
-
-
-def read_captions(path: Path, files: Sequence[Path]) -> tuple[str, ...]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if len(lines) != len(files):
-        raise MaterialError(f"{path} has {len(lines)} captions for {len(files)} files: write one line per file.")
-    return tuple(lines)
-
-
-def captions_beside(files: Sequence[Path]) -> tuple[str, ...]:
-    """The text file of the same name beside each picture or clip, as trainers have it; empty where there is none."""
-    texts = [file.with_suffix(".txt") for file in files]
-    return tuple(" ".join(text.read_text(encoding="utf-8").split()) if text.is_file() else "" for text in texts)
-
-
-def readable(file: Path, folder: Path) -> Path:
-    """The file itself, or an mp4 of an animated GIF."""
-    if file.suffix.lower() not in MOVING_PICTURES:
-        return file
-    with av.open(file) as clip:
-        stream = clip.streams.video[0]
-        frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(stream)]
-        return write_clip(frames, folder / f"{file.stem}.mp4", round(stream.average_rate or FPS))
-
-
-def write_clip(frames: Sequence[np.ndarray], path: Path, fps: int) -> Path:
-    """An H.264 file; an odd last row or column is cut off, because the codec wants even sizes."""
-    height, width = (size - size % 2 for size in frames[0].shape[:2])
-    with av.open(path, "w") as clip:
-        stream = clip.add_stream("libx264", fps, options={"crf": "12"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
-            clip.mux(stream.encode(picture))
-        clip.mux(stream.encode())
-    return path
-
-
-def put_material(server: ComfyServer, lesson: Lesson, name: str | None = None) -> str:
-    """Copy the files and their captions into a folder of ComfyUI's input; returns its name."""
-    name = name or f"try_it_{lesson.name}"
-    folder = server.base / "input" / name
-    shutil.rmtree(folder, ignore_errors=True)
-    for file in lesson.files:
-        server.put_input(file, name)
-    for file, caption in zip(lesson.files, lesson.captions or [""] * len(lesson.files), strict=True):
-        (folder / file.name).with_suffix(".txt").write_text(caption, encoding="utf-8")
-    return name
-
-
-def prepare(prompt: Prompt, lesson: Lesson, folder: str, steps: int | None) -> None:
-    """Put the lesson into the example workflow."""
-    loaders = [node_id for loader in LOADERS.values() for node_id in nodes_of(prompt, loader)]
-    if len(loaders) != 1:
-        raise WorkflowError(f"{WORKFLOW.name} has {len(loaders)} nodes that load a folder; expected one.")
-    prompt[loaders[0]] = {"class_type": LOADERS[lesson.medium], "inputs": {"folder": folder}}
-    for node_id in nodes_of(prompt, LEARN):
-        inputs = prompt[node_id]["inputs"]
-        for name in LEARN_INPUTS.values():
-            inputs.pop(name, None)
-        inputs[LEARN_INPUTS[lesson.medium]] = [loaders[0], 0]
-        inputs["captions"] = [loaders[0], 1]
-    concept: dict[str, Any] = {"name": lesson.name, "class_words": lesson.class_words, "kind": lesson.kind}
-    if steps is not None:
-        concept["steps"] = steps
-    set_inputs(prompt, LEARN, **concept)
-    set_inputs(prompt, AGGREGATE, prompt=lesson.prompt)
-
+TAKEN = "already has a concept"
+"""What Learn Concept says when the name is taken."""
 
 SECONDS_BETWEEN_LINES = 20.0
 """In a file, where a line cannot be overwritten."""
@@ -254,82 +66,106 @@ class Progress:
             print()
 
 
-def save_results(server: ComfyServer, history: dict[str, Any], lesson: Lesson, out: Path) -> list[Path]:
-    """Copy the video and the concept to `out` and draw the contact sheet; returns what was written."""
-    shown = [entry for output in history["outputs"].values() for entry in output.get("images", [])]
-    videos = [server.output_path(entry) for entry in shown if Path(entry["filename"]).suffix == ".mp4"]
-    if not videos:
-        raise ComfyError("The workflow ran but saved no mp4.")
-    out.mkdir(parents=True, exist_ok=True)
-    written = [Path(shutil.copyfile(videos[-1], out / f"{lesson.name}.mp4"))]
-    written.append(contact_sheet(written[0], out / f"{lesson.name}_frames.png", lesson.files))
-    for concept in (server.base / "models" / "ccvd").rglob(f"{lesson.name}.safetensors"):
-        written.append(Path(shutil.copyfile(concept, out / concept.name)))
-    return written
-
-
-def contact_sheet(video: Path, path: Path, learned_from: Sequence[Path] = (), columns: int = 9, gap: int = 4) -> Path:
-    """Frames of a video side by side, spread evenly over its length; above them what the concept was learned from."""
-    frames = read_frames(video)
-    chosen = [frames[index] for index in np.unique(np.linspace(0, len(frames) - 1, columns).round().astype(int))]
-    width, height = chosen[0].size
-    rows = [[ImageOps.fit(first_frame(file), (width, height)) for file in learned_from[: len(chosen)]], chosen]
-    rows = [row for row in rows if row]
-    sheet = Image.new("RGB", (len(chosen) * (width + gap) - gap, len(rows) * (height + 3 * gap) - 3 * gap), "white")
-    for line, row in enumerate(rows):
-        for number, frame in enumerate(row):
-            sheet.paste(frame, (number * (width + gap), line * (height + 3 * gap)))
-    sheet.save(path)
-    return path
-
-
-def read_frames(video: Path) -> list[Image.Image]:
-    with av.open(video) as clip:
-        return [frame.to_image() for frame in clip.decode(clip.streams.video[0])]
-
-
-def first_frame(file: Path) -> Image.Image:
-    """A picture, or the first frame of a clip."""
-    if file.suffix.lower() in CLIPS:
-        return read_frames(file)[0]
-    with Image.open(file) as picture:
-        return picture.convert("RGB")
-
-
-def learn_and_use(server: ComfyServer, arguments: Any, lesson: Lesson) -> None:
+def learn_and_use(server: ComfyServer, workflow: Json, lesson: Lesson, out: Path) -> None:
+    """Run the workflow and keep its results. Cancelled, the lesson keeps its progress before ComfyUI may be ended."""
     start = time.monotonic()
     object_info = server.object_info()
-    prompt = to_prompt(json.loads(WORKFLOW.read_text(encoding="utf-8")), object_info)
-    prepare(prompt, lesson, put_material(server, lesson), arguments.steps)
+    prompt = to_prompt(workflow, object_info)
     print(f"Learning <{lesson.name}> from {len(lesson.files)} {lesson.medium}, then making: {lesson.prompt}")
     progress = Progress(prompt, object_info)
     try:
         history = server.run(prompt, progress)
+    except KeyboardInterrupt:
+        print("\nStopping ...", flush=True)
+        server.cancel_and_wait()
+        raise
+    except ComfyError as error:
+        if TAKEN in error.message:
+            raise NameTakenError(taken(lesson, server.base)) from error
+        raise
     finally:
         progress.end()
-    for path in save_results(server, history, lesson, arguments.out):
+    written = save_results(server, history, lesson.name, lesson.files, out)
+    keep_thumbnail(server.base, lesson.name, written[1])
+    for path in written:
         print(f"  {path}")
     print(f"Learned and used <{lesson.name}> in {time.monotonic() - start:.0f} s.")
 
 
-def keep_open(server: ComfyServer) -> None:
-    print(f"ComfyUI runs at {server.address} (its files: {server.base}). Press Ctrl+C to end it.", flush=True)
+class NameTakenError(ComfyError):
+    """The library has another concept of this name."""
+
+
+def taken(lesson: Lesson, base: Path) -> str:
+    """What to do about a name that is taken, with the file that is really meant."""
+    files = ", ".join(map(str, concept_files(base, lesson.name)))
+    another = "" if lesson.is_demo else f"take another name (--name {lesson.name}2, also in the captions), or "
+    return (
+        f"<{lesson.name}> is there already, learned from other pictures or with other settings, and is not overwritten: "
+        f"{another}delete {files} to learn it again."
+    )
+
+
+@contextmanager
+def working_folder(arguments: Any, lesson: Lesson) -> Iterator[Path]:
+    """ComfyUI's base directory. With --ui the artist goes on working, so it stays. Otherwise it stays while there is
+    something to go on from: the same command then finds its progress."""
+    out = arguments.out.resolve()
+    if arguments.ui:
+        yield out / "comfyui"
+        return
+    base = out / f"unfinished_{lesson.name}"
+    try:
+        yield base
+    except BaseException:
+        if has_progress(base, lesson.name):
+            print(f"What was learned so far is in {base}: the same command goes on from there.", file=sys.stderr)
+        else:
+            shutil.rmtree(base, ignore_errors=True)
+        raise
+    shutil.rmtree(base, ignore_errors=True)
+
+
+def has_progress(base: Path, name: str) -> bool:
+    """Whether a lesson has been begun, or finished, in this base directory."""
+    begun = (base / "models" / "ccvd").glob(f"*/.progress/*{name}*")
+    return bool(concept_files(base, name)) or any(begun)
+
+
+def keep_open(address: str, base: Path) -> None:
+    print(f"ComfyUI shows the workflow at\n  {address}\n(its files: {base}). Press Ctrl+C to end it.", flush=True)
     while True:
         time.sleep(3600)
 
 
+def attempt(server: ComfyServer, arguments: Any, lesson: Lesson) -> None:
+    """The whole trial in a running ComfyUI; with --ui the page stays open, also after a mistake, with the workflow."""
+    workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
+    folder = None if lesson.is_demo else put_material(server, lesson)
+    put_into(workflow, server.object_info(), lesson, folder, arguments.steps)
+    address = keep_workflow(server.base, lesson.name, workflow, server.address)
+    try:
+        learn_and_use(server, workflow, lesson, arguments.out)
+    except ComfyError as error:
+        if not arguments.ui:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+    if arguments.ui:
+        keep_open(address, server.base)
+
+
 def main() -> int:
     arguments = parse_arguments()
-    # With --ui the artist goes on working, so what is learned and made must stay.
-    base = arguments.out.resolve() / "comfyui" if arguments.ui else None
     try:
         with tempfile.TemporaryDirectory() as folder, sigterm_is_ctrl_c():
             lesson = choose_lesson(arguments, Path(folder))
+            if not lesson.is_demo:
+                print(DEMO_LIMITS)
             print("Starting ComfyUI ...", flush=True)
-            with ComfyServer(ensure_environment().comfyui, base_directory=base, port=arguments.port) as server:
-                learn_and_use(server, arguments, lesson)
-                if arguments.ui:
-                    keep_open(server)
+            with working_folder(arguments, lesson) as base:
+                shelf_of_runs(base)  # ComfyUI looks for it when it starts
+                with ComfyServer(ensure_environment().comfyui, base_directory=base, port=arguments.port) as server:
+                    attempt(server, arguments, lesson)
     except (SetupError, ComfyError, WorkflowError, MaterialError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -6,7 +6,8 @@ come from `/object_info`: required inputs first, then optional ones, with values
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,10 @@ CHOICE_WITH_INPUTS = "COMFY_DYNAMICCOMBO_V3"
 AFTER_GENERATE = {"fixed", "increment", "decrement", "randomize", "increment-wrap"}
 SEEDS = {"seed", "noise_seed"}
 """Inputs that get the `control after generate` widget by their name alone."""
+FILE_NAME = "filename_prefix"
+"""The input of nodes that save, in which the page replaces `%Node.widget%`."""
+WIDGET_IN_NAME = re.compile(r"%(?P<node>[^%.]+)\.(?P<widget>[^%.]+)%")
+NOT_IN_FILE_NAMES = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')
 UPLOADS = ("image_upload", "video_upload", "audio_upload", "file_upload")
 
 
@@ -51,10 +56,29 @@ def to_prompt(workflow: Json, object_info: Mapping[str, Json]) -> Prompt:
         if node["type"] not in object_info:
             raise WorkflowError(f"Node {node_id} is a {node['type']}, which this ComfyUI does not have.")
         values = widget_values(node, object_info[node["type"]])
+        if isinstance(values.get(FILE_NAME), str):
+            values[FILE_NAME] = _with_widgets(values[FILE_NAME], nodes.values(), object_info)
         inputs = {name: _as_api_value(value) for name, value in values.items()}
         inputs |= _linked_inputs(node, nodes, links)
         prompt[node_id] = {"class_type": node["type"], "inputs": inputs}
     return prompt
+
+
+def _with_widgets(text: str, nodes: Iterable[Json], object_info: Mapping[str, Json]) -> str:
+    """A file name with `%Node.widget%` replaced by what that widget says, as the page does it; other `%` stay.
+
+    `Node` is a class of nodes, or a title; of several nodes the first is meant.
+    """
+    known = [node for node in nodes if node["type"] in object_info]
+
+    def value(match: re.Match[str]) -> str:
+        called = [node for node in known if match["node"] in (node["type"], node.get("title"))]
+        values = widget_values(called[0], object_info[called[0]["type"]]) if called else {}
+        if match["widget"] not in values:
+            return match[0]
+        return NOT_IN_FILE_NAMES.sub("_", str(values[match["widget"]]))
+
+    return WIDGET_IN_NAME.sub(value, text)
 
 
 def widget_values(node: Json, info: Json) -> Json:
@@ -62,7 +86,10 @@ def widget_values(node: Json, info: Json) -> Json:
     saved = node.get("widgets_values") or []
     if isinstance(saved, dict):
         return dict(saved)
-    values = _Values(saved)
+    return _read_widgets(node, info, _Values(saved))
+
+
+def _read_widgets(node: Json, info: Json, values: _Values) -> Json:
     named: Json = {}
     for group in ("required", "optional"):
         specs: Json = info["input"].get(group, {})
@@ -86,10 +113,13 @@ class _Values:
     def __init__(self, values: list[Any]) -> None:
         self._values = values
         self._next = 0
+        self.places: dict[str, int] = {}
+        """Where the value of each widget is."""
 
-    def take(self, default: Any) -> Any:
+    def take(self, name: str, default: Any) -> Any:
         if self._next >= len(self._values):
             return default
+        self.places[name] = self._next
         self._next += 1
         return self._values[self._next - 1]
 
@@ -110,7 +140,7 @@ def _take(name: str, spec: list[Any], values: _Values) -> Json:
         return _take_choice(name, spec, values)
     if not _is_widget(spec):
         return {}
-    named = {name: values.take(_default(spec))}
+    named = {name: values.take(name, _default(spec))}
     if _option(spec, "control_after_generate") or (kind == "INT" and name in SEEDS):
         values.skip(AFTER_GENERATE)
     return named
@@ -118,7 +148,7 @@ def _take(name: str, spec: list[Any], values: _Values) -> Json:
 
 def _take_choice(name: str, spec: list[Any], values: _Values) -> Json:
     options = {option["key"]: option["inputs"] for option in spec[1]["options"]}
-    chosen = values.take(next(iter(options)))
+    chosen = values.take(name, next(iter(options)))
     named: Json = {name: chosen}
     for group in ("required", "optional"):
         for inner, inner_spec in options.get(chosen, {}).get(group, {}).items():
@@ -207,13 +237,30 @@ def nodes_of(prompt: Prompt, class_type: str) -> list[str]:
 
 
 def set_inputs(prompt: Prompt, class_type: str, /, **values: Any) -> None:
-    """Set inputs of every node of a class. Raises WorkflowError where there is no such node or input."""
+    """Set inputs of every node of a class in a prompt. Raises WorkflowError where there is no such node or input."""
     node_ids = nodes_of(prompt, class_type)
     if not node_ids:
         raise WorkflowError(f"The workflow has no {class_type} node.")
     for node_id in node_ids:
         inputs = prompt[node_id]["inputs"]
-        unknown = values.keys() - inputs.keys()
-        if unknown:
-            raise WorkflowError(f"{class_type} has no input {', '.join(sorted(unknown))}; it has {', '.join(inputs)}.")
+        _check_names(class_type, values, inputs)
         inputs |= {name: _as_api_value(value) for name, value in values.items()}
+
+
+def set_widgets(workflow: Json, object_info: Mapping[str, Json], class_type: str, /, **values: Any) -> None:
+    """Set widgets of every node of a class in a saved workflow. Raises WorkflowError as `set_inputs` does."""
+    nodes = [node for node in workflow["nodes"] if node["type"] == class_type]
+    if not nodes:
+        raise WorkflowError(f"The workflow has no {class_type} node.")
+    for node in nodes:
+        saved = _Values(node["widgets_values"])
+        _read_widgets(node, object_info[class_type], saved)
+        _check_names(class_type, values, saved.places)
+        for name, value in values.items():
+            node["widgets_values"][saved.places[name]] = value
+
+
+def _check_names(class_type: str, wanted: Mapping[str, Any], have: Mapping[str, Any]) -> None:
+    unknown = wanted.keys() - have.keys()
+    if unknown:
+        raise WorkflowError(f"{class_type} has no input {', '.join(sorted(unknown))}; it has {', '.join(have)}.")

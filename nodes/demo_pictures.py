@@ -1,0 +1,94 @@
+"""Demo Pictures: what comes with the pack to learn from, with captions. `scripts/make_demo_pictures.py` draws it."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from comfy_api.latest import InputImpl, io, ui
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from ..ccvd_core.concept import check_name
+from ..ccvd_core.errors import CCVDError
+from .lesson import written_name
+
+FOLDER = Path(__file__).parent.parent / "demo" / "pictures"
+MOMENTS = 3
+"""Frames of a clip that the node shows."""
+
+
+@cache
+def demo_concepts() -> dict[str, dict[str, str]]:
+    """Name -> {"kind", "class_words"} of everything that can be chosen."""
+    return json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
+
+
+def read_media(file: Path) -> Float[Tensor, "frames height width 3"]:
+    """A picture as one frame, or a clip, in 0..1."""
+    if file.suffix == ".mp4":
+        return InputImpl.VideoFromFile(str(file)).get_components().images
+    with Image.open(file) as picture:
+        return torch.from_numpy(np.asarray(picture.convert("RGB")).astype(np.float32) / 255.0).unsqueeze(0)
+
+
+def read_samples(what: str) -> list[tuple[Tensor, str]]:
+    """The pictures or clips of a concept, each with its caption, in which the concept stands as `<what>`."""
+    files = sorted(path for path in (FOLDER / what).iterdir() if path.suffix in (".png", ".mp4"))
+    return [(read_media(file), file.with_suffix(".txt").read_text(encoding="utf-8").strip()) for file in files]
+
+
+def shown(media: list[Tensor]) -> Float[Tensor, "pictures height width 3"]:
+    """Every picture, and of every clip its beginning, middle and end."""
+    chosen = [np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int)) for frames in media]
+    return torch.cat([frames[indices] for frames, indices in zip(media, chosen, strict=True)])
+
+
+class DemoPictures(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CCVD_DemoPictures",
+            display_name="Demo Pictures",
+            category="CCVD",
+            description=(
+                "Pictures or clips that come with the pack, with captions: things that the demo model has never seen, "
+                "to try Learn Concept with. For your own, use Load Image-Text (from Folder) in its place."
+            ),
+            search_aliases=["sample pictures", "example images", "dataset", "train"],
+            inputs=[
+                io.Combo.Input(
+                    "what",
+                    options=list(demo_concepts()),
+                    tooltip="What they show: a subject, a motion or a style. This node's help says which is which, and "
+                    "its class words.",
+                ),
+                io.String.Input(
+                    "name",
+                    default="rex",
+                    tooltip="What the captions call it: <rex>. Write the same name in Learn Concept.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("images", is_output_list=True),
+                io.String.Output("captions", is_output_list=True),
+                io.String.Output("class_words"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, what: str, name: str) -> io.NodeOutput:
+        if not (FOLDER / what).is_dir():
+            raise CCVDError(
+                f"The pack has no demo pictures of {what!r} (in demo/pictures). Choose one of: "
+                f"{', '.join(demo_concepts())}. If it is one of them, install the pack again."
+            )
+        concept = check_name(written_name(name))
+        media, captions = zip(*read_samples(what), strict=True)
+        named = [caption.replace(f"<{what}>", f"<{concept}>") for caption in captions]
+        preview = ui.PreviewImage(shown(list(media)), cls=cls)
+        return io.NodeOutput(list(media), named, demo_concepts()[what]["class_words"], ui=preview)
