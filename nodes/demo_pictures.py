@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from pathlib import Path
-
 import numpy as np
 import torch
-from comfy_api.latest import InputImpl, io, ui
+from comfy_api.latest import io, ui
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from ..ccvd_core.concept import check_name
 from ..ccvd_core.errors import CCVDError
+from .demo_world import FOLDER, demo_concepts, read_samples
 from .lesson import written_name
 
-FOLDER = Path(__file__).parent.parent / "demo" / "pictures"
 MOMENTS = 3
 """Frames of a clip that the node shows."""
-
-
-@cache
-def demo_concepts() -> dict[str, dict[str, str]]:
-    """Name -> {"kind", "class_words"} of everything that can be chosen."""
-    return json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
-
-
-def read_media(file: Path) -> Float[Tensor, "frames height width 3"]:
-    """A picture as one frame, or a clip, in 0..1."""
-    if file.suffix == ".mp4":
-        return InputImpl.VideoFromFile(str(file)).get_components().images
-    with Image.open(file) as picture:
-        return torch.from_numpy(np.asarray(picture.convert("RGB")).astype(np.float32) / 255.0).unsqueeze(0)
-
-
-def read_samples(what: str) -> list[tuple[Tensor, str]]:
-    """The pictures or clips of a concept, each with its caption, in which the concept stands as `<what>`."""
-    files = sorted(path for path in (FOLDER / what).iterdir() if path.suffix in (".png", ".mp4"))
-    return [(read_media(file), file.with_suffix(".txt").read_text(encoding="utf-8").strip()) for file in files]
 
 
 def shown(media: list[Tensor]) -> Float[Tensor, "pictures height width 3"]:

@@ -25,6 +25,7 @@ from ..ccvd_core.learning_plan import GIB, LearningNeed, check_fits, learning_ne
 from ..ccvd_core.learning_step import LearningSettings
 from ..ccvd_core.media import check_media, picture_bytes, prepare_clip, prepare_pictures, still_clip, training_size
 from ..ccvd_core.sampling import sample
+from .demo_world import notes_on_media
 from .pictures import loss_picture
 from .text_encoder import PromptReader
 from .training import CHECKPOINT_SECONDS, Checkpoint, Clock, job_digest, minutes, training_mode
@@ -148,7 +149,7 @@ class Lesson:
             return self._already_there(job)
         self._shelf.check_can_add(self._name)
         earlier = self._earlier()
-        self._notes = sibling_notes(earlier, self._backbone)
+        self._notes = [*sibling_notes(earlier, self._backbone), *notes_on_media(self._backbone, self._pixels)]
         media = [(self._encode(pixels), caption) for pixels, caption in self._media()]
         need = self._check_memory([latents for latents, _ in media])
         # The retention loss depends on what was learned before: progress beside other concepts is not taken up.
@@ -264,7 +265,7 @@ class Lesson:
             f"{need.total_bytes / GIB:.2f} GB beside the model and {minutes(seconds)}"
         )
         logging.info("CCVD: learning <%s>: %s", self._name, summary)
-        self._say(f"Learning <{self._name}>: {summary}")
+        self._say(" ".join([f"Learning <{self._name}>: {summary}.", *self._notes]))
         return summary
 
     def _learn(self, learner: ConceptLearner, checkpoint: Checkpoint) -> None:

@@ -2,9 +2,9 @@
 
     .environment/venv/bin/python scripts/make_demo_pictures.py
 
-One folder for each concept that the demo base has never seen: its pictures (or clips, for a motion), a caption in a text
-file beside each, with the concept as `<name>`. `index.json` says what kind each is and its class words. The node Demo
-Pictures, `try_it.py` and the example workflows read them; only this file knows how the world draws.
+One folder for each concept that the demo base has never seen: its pictures (or clips, for a motion), and a caption in a
+text file beside each, with the concept as `<name>`. `index.json` says what kind each is and its class words. The node
+Demo Pictures, `try_it.py` and the example workflows read them; only this file knows how the world draws.
 """
 
 from __future__ import annotations

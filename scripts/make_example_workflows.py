@@ -2,9 +2,9 @@
 
     python scripts/make_example_workflows.py [--no-run] [NAME ...]
 
-Runs in the environment of `run_tests.py`, with the browser of the browser tests. A workflow is named by its file, which is
-its title in the template browser; `region_editor` is a picture alone. `pictures/` gets what the README shows. With
-`--no-run` nothing is learned: the pictures show the graphs alone, and the thumbnails stay as they are.
+Runs in the environment of `run_tests.py`, with the browser of the browser tests. A workflow is named by its file, which
+is its title in the template browser; `region_editor` is a picture alone. `pictures/` gets what the README shows.
+Nothing is learned with `--no-run`: the pictures show the graphs alone, and the thumbnails stay as they are.
 """
 
 from __future__ import annotations

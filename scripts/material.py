@@ -1,4 +1,4 @@
-"""What `try_it.py` learns from: the pack's demo pictures or the user's own files, and how they come into the workflow."""
+"""What `try_it.py` learns from: the demo pictures or the user's own files, and how they come into the workflow."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def concept_name(text: str) -> str:
     name = text.strip().removeprefix("<").removesuffix(">").lower()
     if not NAME.fullmatch(name):
         raise MaterialError(
-            f"--name {text!r} cannot be a concept's name: it takes 1 to 64 of the characters a-z, 0-9, _ and -, starting "
+            f"--name {text!r} cannot be a concept's name: it takes 1 to 64 of a-z, 0-9, _ and -, starting "
             "with a letter or digit."
         )
     return name

@@ -101,7 +101,7 @@ def taken(lesson: Lesson, base: Path) -> str:
     files = ", ".join(map(str, concept_files(base, lesson.name)))
     another = "" if lesson.is_demo else f"take another name (--name {lesson.name}2, also in the captions), or "
     return (
-        f"<{lesson.name}> is there already, learned from other pictures or with other settings, and is not overwritten: "
+        f"<{lesson.name}> is there already, learned with other pictures or settings, and is not overwritten: "
         f"{another}delete {files} to learn it again."
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from workflow import WorkflowError, nodes_of, set_inputs, to_prompt, widget_values
+from workflow import WorkflowError, nodes_of, set_inputs, set_widgets, to_prompt, widget_values
 
 INFO: dict[str, dict[str, Any]] = {
     "Loader": {"input": {"required": {"image": [["a.png", "b.png"], {"image_upload": True}]}}},
@@ -38,6 +38,7 @@ INFO: dict[str, dict[str, Any]] = {
             }
         }
     },
+    "Video": {"input": {"required": {"images": ["IMAGE", {}], "filename_prefix": ["STRING", {}]}}},
     "Boxes": {"input": {"required": {"boxes": ["BOXES", {"widgetType": "BOX_EDITOR"}]}}},
     "Filter": {"input": {"required": {"images": ["IMAGE", {}], "amount": ["FLOAT", {}]}}},
 }
@@ -149,3 +150,42 @@ def test_inputs_are_set_by_class_and_mistakes_are_named() -> None:
         set_inputs(prompt, "Filter", amuont=0.1)
     with pytest.raises(WorkflowError, match="no Saver node"):
         set_inputs(prompt, "Saver", prefix="x")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("ccvd/%Sampler.note%", "ccvd/rex"),
+        ("%Learning.cfg%/%Sampler.note%_x", "2.5/rex_x"),
+        ("%Other.note%", "a_b_"),
+        ("%year%_%Sampler.nothing%_%Nobody.note%_%date:yyyy%", "%year%_%Sampler.nothing%_%Nobody.note%_%date:yyyy%"),
+    ],
+)
+def test_file_names_say_what_a_widget_says(prefix: str, expected: str) -> None:
+    """As the page does it: by class or title, the first of several, without what a file name cannot have."""
+    workflow = {
+        "nodes": [
+            node(1, "Sampler", (7, "fixed", 2.5, "heun", "rex"), title="Learning"),
+            node(2, "Sampler", (7, "fixed", 1.5, "heun", "a/b>"), title="Other"),
+            node(3, "MarkdownNote", ("read me",), title="Nobody"),
+            node(4, "Video", (prefix,)),
+        ],
+        "links": [],
+    }
+    assert to_prompt(workflow, INFO)["4"]["inputs"]["filename_prefix"] == expected
+
+
+def test_widgets_of_a_saved_workflow_are_set_by_name() -> None:
+    workflow = {
+        "nodes": [node(1, "Sampler", (7, "randomize", 1.5, "heun", "a")), node(2, "Saver", ("h264", 18.0, "x"))]
+    }
+    set_widgets(workflow, INFO, "Sampler", note="b", cfg=4.0)
+    set_widgets(workflow, INFO, "Saver", prefix="y")
+    assert [one["widgets_values"] for one in workflow["nodes"]] == [
+        [7, "randomize", 4.0, "heun", "b"],
+        ["h264", 18.0, "y"],
+    ]
+    with pytest.raises(WorkflowError, match="Sampler has no input nte; it has seed, cfg, name, note"):
+        set_widgets(workflow, INFO, "Sampler", nte="b")
+    with pytest.raises(WorkflowError, match="no Filter node"):
+        set_widgets(workflow, INFO, "Filter", amount=0.1)
