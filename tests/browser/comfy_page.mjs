@@ -1,19 +1,12 @@
 // A real ComfyUI in a headless Chromium, driven by the tests of this folder. scripts/run_browser_tests.py starts the
 // server and says where everything is.
 
-import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-const { CCVD_ADDRESS, CCVD_BASE, CCVD_BROWSER_MODULES, CCVD_CHROMIUM, CCVD_CHROMIUM_ARGUMENTS, CCVD_SCREENSHOTS } = process.env;
+const { CCVD_ADDRESS, CCVD_BROWSER_MODULES, CCVD_CHROMIUM, CCVD_CHROMIUM_ARGUMENTS, CCVD_SCREENSHOTS } = process.env;
 const { chromium } = createRequire(join(CCVD_BROWSER_MODULES, "package.json"))("playwright-core");
-
-
-/** Put files into a folder of ComfyUI's inputs. Before a page is opened: load nodes list the folders once. */
-export function putInput(folder, ...files) {
-  mkdirSync(join(CCVD_BASE, "input", folder), { recursive: true });
-  files.forEach((file, at) => copyFileSync(file, join(CCVD_BASE, "input", folder, `${at}.${String(file).split(".").at(-1)}`)));
-}
 
 /** The repository's example workflows. */
 export const EXAMPLES = new URL("../../example_workflows/", import.meta.url);
@@ -34,12 +27,17 @@ export class ComfyPage {
       headers: { "content-type": "application/json" },
       body: JSON.stringify(settings),
     });
+    return ComfyPage.openAt(CCVD_ADDRESS, { mode: vueNodes ? "nodes2" : "classic", width, height });
+  }
+
+  /** The page at an address, of this server or another one, as somebody sees it who has never been there. */
+  static async openAt(address, { mode = "fresh", width = 1500, height = 1000 } = {}) {
     const browser = await chromium.launch({ executablePath: CCVD_CHROMIUM, args: QUIET });
     const page = await browser.newPage({ viewport: { width, height } });
-    const opened = new ComfyPage(browser, page, vueNodes ? "nodes2" : "classic");
+    const opened = new ComfyPage(browser, page, mode);
     page.on("pageerror", (error) => opened.errors.push(String(error)));
     page.on("dialog", (dialog) => dialog.accept());
-    await page.goto(CCVD_ADDRESS);
+    await page.goto(address);
     await opened.ready();
     return opened;
   }

@@ -2,15 +2,11 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { fileURLToPath } from "node:url";
 
-import { ComfyPage, EXAMPLES, putInput } from "./comfy_page.mjs";
+import { ComfyPage } from "./comfy_page.mjs";
 
-const PICTURE = fileURLToPath(new URL("pictures/learn_and_use_a_concept.jpg", EXAMPLES));
 /** Both modes ask for the same lessons: what the first has learned, the second uses. */
 const QUICK = { steps: 5, preview_every: 0, megapixels_percent: 1, library: "scene" };
-
-for (const folder of ["my_first_concept", "my_second_concept"]) putInput(folder, PICTURE);
 
 for (const vueNodes of [false, true]) {
   test(`a scene is drawn, made and found again, ${vueNodes ? "Nodes 2.0" : "classic canvas"}`, async (t) => {

@@ -10,7 +10,7 @@ import av
 import pytest
 from PIL import Image
 
-from .graphs import concept_file, put_pictures
+from .graphs import concept_file
 
 if TYPE_CHECKING:
     from comfy_server import ComfyServer
@@ -28,28 +28,29 @@ def frames_of(video: Path) -> list[Any]:
         return [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
 
 
-def test_it_learns_and_makes_a_video(server: ComfyServer, tmp_path_factory: pytest.TempPathFactory) -> None:
-    from workflow import nodes_of, to_prompt
+def test_it_learns_and_makes_a_video(server: ComfyServer) -> None:
+    """The graph as it is, with nothing prepared, but for the learning steps: all of them take minutes."""
+    from workflow import nodes_of, set_inputs, to_prompt
 
-    put_pictures(server, tmp_path_factory.mktemp("example"), "my_concept", [(128, 128)] * 4)
     prompt = to_prompt(workflow("1 Learn a concept and make a video"), server.object_info())
+    set_inputs(prompt, "CCVD_LearnConcept", steps=5)
     (saver,) = nodes_of(prompt, "SaveVideo")
     outputs = server.run(prompt)["outputs"]
     assert concept_file(server, "my_concepts", "rex").is_file()
-    frames = frames_of(server.output_path(outputs[saver]["images"][0]))
+    (video,) = outputs[saver]["images"]
+    assert video["filename"].startswith("rex_") and video["subfolder"] == "ccvd", "named after the concept"
+    frames = frames_of(server.output_path(video))
     assert len(frames) == 9 and frames[0].shape == (128, 128, 3)
     (aggregate,) = nodes_of(prompt, "CCVD_AggregateAdapters")
     assert outputs[aggregate]["images"], "the relevance heat map is shown in the node"
+    (pictures,) = nodes_of(prompt, "CCVD_DemoPictures")
+    assert len(outputs[pictures]["images"]) == 5, "so are the pictures that it learns from"
 
 
-def test_it_learns_two_concepts_and_puts_each_in_its_region(
-    server: ComfyServer, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """The graph as it is, but for the learning steps: both concepts need as long as the one above."""
+def test_it_learns_two_concepts_and_puts_each_in_its_region(server: ComfyServer) -> None:
+    """The graph as it is, with nothing prepared, but for the learning steps."""
     from workflow import nodes_of, set_inputs, to_prompt
 
-    for folder in ("my_first_concept", "my_second_concept"):
-        put_pictures(server, tmp_path_factory.mktemp(folder), folder, [(128, 128)] * 2)
     prompt = to_prompt(workflow("2 Two concepts in one scene"), server.object_info())
     set_inputs(prompt, "CCVD_LearnConcept", steps=5)
     (saver,) = nodes_of(prompt, "SaveVideo")
@@ -64,4 +65,4 @@ def test_it_has_a_picture_and_names_only_stock_nodes_and_ours(server: ComfyServe
     types = {node["type"] for node in workflow(name)["nodes"]}
     assert types - known.keys() <= {"MarkdownNote"}
     with Image.open(FOLDER / f"{name}.jpg") as picture:
-        assert min(picture.size) > 500
+        assert min(picture.size) >= 400
