@@ -68,7 +68,10 @@ test("the template browser lists them by title, the easiest first", async (t) =>
   }
   await comfy.screenshot("5 templates");
   await cards.first().click();
-  await comfy.page.waitForFunction(() => app.graph.nodes.some((node) => node.type === "CCVD_DemoPictures"));
-  assert.equal(await comfy.run(() => app.extensionManager.workflow.activeWorkflow.filename), NAMES[0]);
+  await comfy.page.waitForFunction(
+    (name) => app.extensionManager.workflow.activeWorkflow.filename === name
+      && app.graph.nodes.some((node) => node.type === "CCVD_DemoPictures"),
+    NAMES[0],
+  );
   assert.deepEqual(comfy.errors, []);
 });
