@@ -117,7 +117,7 @@ export class Stage {
       const meant = pressKey(model, event, { ...does, escape: () => this.#escape(does.escape) });
       if (meant) event.preventDefault();
       // The browser copies and pastes where the focus is by then: outside, the graph's nodes are meant.
-      else if ((event.ctrlKey || event.metaKey) && COPYING.has(event.key.toLowerCase())) keys.blur();
+      else if ((event.ctrlKey || event.metaKey) && COPYING.has(event.key.toLowerCase())) this.#letGo(keys);
       event.stopPropagation();
     });
     for (const kind of ["focus", "blur"]) keys.addEventListener(kind, () => this.draw());
@@ -127,9 +127,17 @@ export class Stage {
     document.addEventListener("pointerdown", this.#leave, { capture: true });
   }
 
+  /** A press outside the editor. */
   #leave = ({ target }) => {
-    if (document.activeElement === this.keys && !this.element.closest(PANEL)?.contains(target)) this.keys.blur();
+    const panel = this.element.closest(PANEL);
+    if (panel && !panel.contains(target) && panel.contains(document.activeElement)) this.#letGo(document.activeElement);
   };
+
+  /** Also the caret must go: the browser copies and pastes where it stands, whatever has the focus. */
+  #letGo(field) {
+    field.blur();
+    getSelection()?.removeAllRanges();
+  }
 
   #finish(how, point) {
     const gesture = this.#gesture;

@@ -18,10 +18,10 @@ const QUIET = [
   ...(CCVD_CHROMIUM_ARGUMENTS ?? "").split(" ").filter(Boolean),
 ];
 
-/** A ComfyUI page; `vueNodes`: in Nodes 2.0 instead of the classic canvas. Close it when done. */
+/** A ComfyUI page; `vueNodes`: in Nodes 2.0 instead of the classic canvas, `settings`: further ones. Close it when done. */
 export class ComfyPage {
-  static async open({ vueNodes = false, width = 1500, height = 1000 } = {}) {
-    const settings = { "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": vueNodes };
+  static async open({ vueNodes = false, width = 1500, height = 1000, settings: more = {} } = {}) {
+    const settings = { "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": vueNodes, ...more };
     await fetch(`${CCVD_ADDRESS}/api/settings`, {
       method: "POST",
       headers: { "content-type": "application/json" },
