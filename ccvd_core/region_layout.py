@@ -16,8 +16,14 @@ from .errors import CCVDError, shorten
 
 VERSION = 1
 MAX_TEXT = 2_000_000
-"""Characters of JSON: hundreds of regions fit, a 50 MB accident does not."""
+"""Characters of JSON as browsers count them, in units of UTF-16: hundreds of regions fit, a 50 MB accident does not."""
 MAX_REGIONS, MAX_KEYFRAMES, MAX_SIDE = 64, 1000, 16384
+MAX_DEPTH = 100
+"""Brackets within brackets: a layout has six. How many a JSON reader bears depends on the reader."""
+SPACES = " \t\n\r"
+"""What JSON takes for white space; Python and browsers each strip other characters too."""
+NESTING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
+"""A string, also one that does not end, or one bracket."""
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 Box = tuple[float, float, float, float]
@@ -77,19 +83,40 @@ class RegionLayout:
 
 def parse_layout(text: str) -> RegionLayout:
     """Read a layout from JSON; an empty text is an empty layout. Raises RegionLayoutError."""
-    if len(text) > MAX_TEXT:
-        refuse("the layout", f"at most {MAX_TEXT} characters", f"{len(text)}")
-    if not text.strip() or text.strip() == "{}":
+    length = len(text) + sum(letter > "\uffff" for letter in text) if len(text) <= MAX_TEXT else len(text)
+    if length > MAX_TEXT:
+        refuse("the layout", f"at most {MAX_TEXT} characters", f"{length}")
+    if text.strip(SPACES) in ("", "{}"):
         return RegionLayout(512, 512)
+    if depth(text) > MAX_DEPTH:
+        refuse("the layout", f"at most {MAX_DEPTH} brackets within brackets", "more")
     try:
-        value = json.loads(text, parse_constant=lambda name: refuse("a number", "a finite number", name))
+        # All numbers as floats, as in a browser: an integer of thousands of digits is then infinite, not an error.
+        value = json.loads(text, parse_int=float, parse_constant=not_a_number)
     except RegionLayoutError:
         raise
-    except (ValueError, RecursionError) as error:  # not JSON, or an integer of thousands of digits
+    except ValueError as error:
         raise RegionLayoutError(
             f"The region layout is damaged ({error}). Clear the regions in the editor and draw them again."
         ) from error
     return layout_from(value)
+
+
+def not_a_number(name: str) -> NoReturn:
+    refuse("a number", "a finite number", name)
+
+
+def depth(text: str) -> int:
+    """How many brackets stand within each other in JSON text."""
+    deepest = current = 0
+    for match in NESTING.finditer(text):
+        bracket = match[0][0]
+        if bracket in "[{":
+            current += 1
+            deepest = max(deepest, current)
+        elif bracket in "]}":
+            current -= 1
+    return deepest
 
 
 def layout_from(value: Any) -> RegionLayout:
@@ -97,7 +124,7 @@ def layout_from(value: Any) -> RegionLayout:
     layout = table(value, "the layout")
     version = layout.get("version")
     if version != VERSION or isinstance(version, bool):
-        refuse("version", f"{VERSION}", f"{shorten(version)}; a newer pack may have written it: update this one")
+        refuse("version", f"{VERSION}", f"{written(version)}; a newer pack may have written it: update this one")
     regions = items(layout.get("regions", []), "regions", MAX_REGIONS)
     return RegionLayout(
         side(layout.get("width"), "width"),
@@ -193,12 +220,18 @@ def yes_or_no(value: Any, where: str) -> bool:
     return value
 
 
+def written(value: Any) -> str:
+    """A value for a message; whole numbers without a point."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+    return shorten(int(value) if whole else value, 40)
+
+
 def number_in(value: Any, where: str, low: float, high: float) -> float:
     infinite = isinstance(value, float) and not math.isfinite(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or infinite:
-        refuse(where, "a finite number", shorten(value, 40))
+        refuse(where, "a finite number", written(value))
     if not low <= value <= high:
-        refuse(where, f"a number between {low:g} and {high:g}", shorten(value, 40))
+        refuse(where, f"a number between {low:g} and {high:g}", written(value))
     return float(value)
 
 

@@ -6,6 +6,10 @@ export const MAX_TEXT = 2_000_000;
 export const MAX_REGIONS = 64;
 export const MAX_KEYFRAMES = 1000;
 export const MAX_SIDE = 16384;
+/** Brackets within brackets: a layout has six. How many a JSON reader bears depends on the reader. */
+export const MAX_DEPTH = 100;
+/** Nothing, or an empty table, in what JSON takes for white space; Python and browsers each strip other characters too. */
+const EMPTY = /^[ \t\n\r]*(\{\})?[ \t\n\r]*$/;
 
 /** A layout that cannot be used; the message says where and why. */
 export class RegionLayoutError extends Error {}
@@ -13,7 +17,8 @@ export class RegionLayoutError extends Error {}
 /** Layout {width, height, regions} from JSON text; an empty text is an empty layout. Throws RegionLayoutError. */
 export function parseLayout(text) {
   if (text.length > MAX_TEXT) refuse("the layout", `at most ${MAX_TEXT} characters`, text.length);
-  if (!text.trim() || text.trim() === "{}") return { width: 512, height: 512, regions: [] };
+  if (EMPTY.test(text)) return { width: 512, height: 512, regions: [] };
+  if (depth(text) > MAX_DEPTH) refuse("the layout", `at most ${MAX_DEPTH} brackets within brackets`, "more");
   let value;
   try {
     value = JSON.parse(text);
@@ -25,12 +30,37 @@ export function parseLayout(text) {
   return layoutFrom(value);
 }
 
+/** How many brackets stand within each other in JSON text. */
+function depth(text) {
+  let [current, deepest] = [0, 0];
+  for (let at = 0; at < text.length; at += 1) {
+    const letter = text[at];
+    if (letter === "[" || letter === "{") {
+      current += 1;
+      deepest = Math.max(deepest, current);
+    } else if (letter === "]" || letter === "}") {
+      current -= 1;
+    } else if (letter === '"') {
+      at = endOfString(text, at);
+    }
+  }
+  return deepest;
+}
+
+function endOfString(text, start) {
+  for (let at = start + 1; at < text.length; at += 1) {
+    if (text[at] === "\\") at += 1;
+    else if (text[at] === '"') return at;
+  }
+  return text.length;
+}
+
 function layoutFrom(value) {
   const layout = table(value, "the layout");
   if (layout.version !== VERSION) {
     refuse("version", VERSION, `${JSON.stringify(layout.version)}; a newer pack may have written it: update this one`);
   }
-  const regions = items(layout.regions ?? [], "regions", MAX_REGIONS);
+  const regions = items(given(layout, "regions", []), "regions", MAX_REGIONS);
   return {
     width: side(layout.width, "width"),
     height: side(layout.height, "height"),

@@ -31,5 +31,5 @@ def test_too_many_regions_and_too_much_text_are_refused():
         parse_layout(many)
     with pytest.raises(RegionLayoutError, match=f"at most {MAX_TEXT} characters"):
         parse_layout(" " * 50_000_000)
-    with pytest.raises(RegionLayoutError, match="damaged"):
+    with pytest.raises(RegionLayoutError, match="at most 100 brackets within brackets"):
         parse_layout("[" * 100_000)
