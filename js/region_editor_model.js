@@ -6,7 +6,7 @@ import {
   assignConcept, copiesFor, frameOf, keyframeAt, moveKeyframe, newRegion, placeBox, reorder, standStill, timeOf,
   toggleKeyframe,
 } from "./region_editor_regions.js";
-import { MAX_REGIONS, boxAt, parseLayout, serializeLayout } from "./region_layout.js";
+import { MAX_REGIONS, MAX_SIDE, boxAt, parseLayout, serializeLayout, whyNotWritten } from "./region_layout.js";
 
 /** Regions last copied, in any editor of the page. */
 let clipboard = [];
@@ -17,6 +17,8 @@ export class RegionModel {
   drawing = false;
   /** {text, message} of a value that cannot be read; it is kept until the first edit. */
   damaged = null;
+  /** Why the last change was not made; empty once another one is. */
+  refused = "";
   #history;
   #text;
   /** Regions while they are dragged. */
@@ -50,6 +52,7 @@ export class RegionModel {
     const text = typeof value === "string" ? value : JSON.stringify(value) ?? "";
     if (this.#history && text === this.#text) return;
     let layout = { width: 512, height: 512, regions: [] };
+    this.refused = "";
     this.damaged = null;
     try {
       layout = parseLayout(text);
@@ -64,10 +67,12 @@ export class RegionModel {
   }
 
   /** The video's size and length, from the node's other inputs; the layout takes it over with the next edit. */
-  setVideo(width, height, frames) {
+  setVideo(across, down, length) {
+    const [width, height] = [across, down].map((side) => Math.min(MAX_SIDE, whole(side)));
+    const frames = whole(length);
     if (this.#size.width === width && this.#size.height === height && this.#frames === frames) return;
     this.#size = { width, height };
-    this.#frames = Math.max(1, frames);
+    this.#frames = frames;
     this.frame = Math.min(this.frame, this.#frames - 1);
     this.#tell("view");
   }
@@ -136,6 +141,11 @@ export class RegionModel {
 
   #commit(regions, selection = this.selection, merge = null) {
     this.#dragged = null;
+    this.refused = whyNotWritten({ ...this.#size, regions });
+    if (this.refused) {
+      this.#tell("view");
+      return;
+    }
     this.#history.push({ regions, selection: [...selection] }, merge);
     this.#write();
     if (merge === null) this.#tell("step");
@@ -327,4 +337,8 @@ export class RegionModel {
     return this.selection.length > 0
       && this.selection.every((index) => keyframeAt(this.regions[index], this.frame, this.#frames) >= 0);
   }
+}
+
+function whole(number) {
+  return Math.max(1, Math.round(number) || 1);
 }

@@ -36,7 +36,9 @@ export class Panel {
     }, (event) => !this.#overlay && wheel(event));
     this.element = make("div", { className: "ccvd-regions-panel" });
     this.element.append(this.#toolbar(), this.stage.element, this.#timeline(), this.#list(), this.#fields(concepts));
-    this.stage.element.append(this.#message());
+    this.refusal = make("div", { className: "ccvd-regions-refused" });
+    this.refusal.setAttribute("role", "alert");
+    this.stage.element.append(this.#message(), this.refusal);
     // In Nodes 2.0 a press or key inside would otherwise move the node or act on the graph.
     for (const kind of ["pointerdown", "dblclick", "keydown", "keyup"]) {
       this.element.addEventListener(kind, (event) => event.stopPropagation());
@@ -284,6 +286,8 @@ export class Panel {
     this.#showConcept(region);
     this.damage.style.display = model.damaged ? "" : "none";
     this.damageText.textContent = model.damaged?.message ?? "";
+    this.refusal.style.display = model.refused ? "" : "none";
+    this.refusal.textContent = `${texts.refused} ${model.refused}`;
     this.stage.draw();
   }
 

@@ -26,6 +26,10 @@ const CSS = `
 .ccvd-regions-keys {
   position: absolute; left: 50%; top: 50%; width: 1px; height: 1px; padding: 0; border: 0; opacity: 0; pointer-events: none;
 }
+.ccvd-regions-refused {
+  position: absolute; inset: auto 8px 8px; padding: 6px 10px; border-radius: 6px; background: #5a4310; border: 1px solid #e0b04a;
+  color: #fff; pointer-events: none; overflow-wrap: anywhere;
+}
 .ccvd-regions-damaged {
   position: absolute; inset: auto 8px 8px; max-height: calc(100% - 16px); overflow: auto; padding: 8px 10px; border-radius: 6px;
   background: #4a1f22; border: 1px solid #b3474d; color: #ffe3e3; user-select: text;

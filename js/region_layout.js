@@ -105,6 +105,18 @@ export function serializeLayout({ width, height, regions }) {
   return JSON.stringify({ version: VERSION, width, height, regions });
 }
 
+/** Why parseLayout would not read a layout back, or "". Some room is left for another size of the video. */
+export function whyNotWritten(layout) {
+  const text = serializeLayout(layout);
+  try {
+    if (text.length > MAX_TEXT - 100) refuse("the layout", `at most ${MAX_TEXT - 100} characters`, text.length);
+    parseLayout(text);
+  } catch (error) {
+    return error.message;
+  }
+  return "";
+}
+
 /** A region's box [x, y, width, height] at time t: linear between keyframes, constant outside them. */
 export function boxAt({ keyframes }, t) {
   let before = keyframes[0];

@@ -49,6 +49,41 @@ test("a damaged value shows an empty editor, a message, and stays until an edit"
   }
 });
 
+test("what could not be read again is not written, and the editor says why", () => {
+  const keyframes = Array.from({ length: 1000 }, (_, at) => ({ t: at / 2000, box: LEFT }));
+  const model = new RegionModel(JSON.stringify({ version: 1, width: 128, height: 128, regions: [{ keyframes }] }));
+  model.setVideo(128, 128, 2001);
+  const before = model.text;
+  model.select([0]);
+  model.setFrame(2000);
+  drag(model, [0.2, 0.5], [0.3, 0.6]);
+  assert.match(model.refused, /keyframes: expected at most 1000; got 1001/);
+  assert.equal(model.text, before);
+  assert.equal(model.regions[0].keyframes.length, 1000);
+  model.toggleKeyframe();
+  assert.match(model.refused, /at most 1000/);
+  for (const prompt of ["x".repeat(2_000_000), "🦊".repeat(1_000_000)]) {
+    model.set({ prompt });
+    assert.match(model.refused, /characters; got/);
+    assert.equal(model.text, before);
+  }
+  assert.equal(model.canUndo, false);
+  model.set({ prompt: "a <rex>" });
+  assert.equal(model.refused, "");
+  assert.equal(parseLayout(model.text).regions[0].prompt, "a <rex>");
+});
+
+test("a size that no video has is not written either", () => {
+  const model = editor();
+  for (const [size, written] of [[[NaN, -5, 0], [1, 1]], [[99999, 64.4, 9], [16384, 64]]]) {
+    model.setVideo(...size);
+    model.select([0]);
+    model.nudge(0.01, 0);
+    const { width, height } = parseLayout(model.text);
+    assert.deepEqual([width, height], written);
+  }
+});
+
 test("start afresh clears a damaged value", () => {
   const model = new RegionModel("[1]");
   model.startAfresh();
