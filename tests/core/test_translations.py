@@ -186,6 +186,22 @@ def test_help_shows_concept_names(node: str, language: str) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("node", NODES)
+def test_help_has_no_wide_tables(node: str, language: str) -> None:
+    """The page's info panel is narrow: it cuts off the third column."""
+    rows = [line for line in help_page(node, language).splitlines() if line.startswith("|")]
+    assert not [row for row in rows if len(row.strip("|").split("|")) > 2]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "example_workflows").glob("*.json")), ids=lambda path: path.stem)
+def test_notes_in_workflows_have_no_inline_code(path: Path) -> None:
+    """Nodes 2.0 shows it dark on dark."""
+    nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+    notes = [node["widgets_values"][0] for node in nodes if node["type"] in ("Note", "MarkdownNote")]
+    assert notes and not [note for note in notes if "`" in note]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("node", NODES)
 def test_help_quotes_real_messages(node: str, language: str) -> None:
     """Each item of the troubleshooting list begins with words of a message in the code, `…` for what varies."""
     _, heading, section = help_page(node, language).partition(TROUBLESHOOTING[language])
