@@ -21,7 +21,10 @@ const QUIET = [
 /** A ComfyUI page; `vueNodes`: in Nodes 2.0 instead of the classic canvas, `settings`: further ones. Close it when done. */
 export class ComfyPage {
   static async open({ vueNodes = false, width = 1500, height = 1000, settings: more = {} } = {}) {
-    const settings = { "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": vueNodes, ...more };
+    const settings = {
+      "Comfy.TutorialCompleted": true, "Comfy.Locale": "en", "Comfy.RightSidePanel.IsOpen": false, "Comfy.VueNodes.Enabled": vueNodes,
+      ...more, // the server keeps them: all that a test may change are set for every page
+    };
     await fetch(`${CCVD_ADDRESS}/api/settings`, {
       method: "POST",
       headers: { "content-type": "application/json" },

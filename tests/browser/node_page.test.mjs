@@ -9,7 +9,7 @@ const VIDEO = { width: 128, height: 128, length: 9 };
 
 for (const vueNodes of [false, true]) {
   test(`the page and the nodes, ${vueNodes ? "Nodes 2.0" : "classic canvas"}`, async (t) => {
-    const comfy = await ComfyPage.open({ vueNodes, settings: { "Comfy.Locale": "en", "Comfy.RightSidePanel.IsOpen": false } });
+    const comfy = await ComfyPage.open({ vueNodes });
     t.after(() => comfy.close());
     const step = (name, work) => t.test(name, async () => {
       try {
@@ -113,11 +113,7 @@ for (const vueNodes of [false, true]) {
     await step("what an artist types into the search leads to the nodes", async () => {
       await comfy.clear();
       for (const words of ["lora", "train", "dreambooth", "character"]) {
-        await comfy.run((words) => {
-          window.foundByWords = null;
-          const store = app.extensionManager;
-          return store.command.execute("Workspace.SearchBox.Toggle");
-        }, words);
+        await comfy.run(() => app.extensionManager.command.execute("Workspace.SearchBox.Toggle"));
         const field = comfy.page.locator("[role=dialog] input, .comfy-vue-node-search-container input").first();
         await field.fill(words);
         await comfy.page.waitForTimeout(500);
@@ -134,10 +130,7 @@ for (const vueNodes of [false, true]) {
 
 test("in Chinese, empty text fields of the classic canvas say in Chinese what belongs there", async (t) => {
   const comfy = await ComfyPage.open({ settings: { "Comfy.Locale": "zh" } });
-  t.after(async () => {
-    await comfy.run(() => app.extensionManager.setting.set("Comfy.Locale", "en"));
-    await comfy.close();
-  });
+  t.after(() => comfy.close());
   await comfy.clear();
   const placeholder = async (type, name) => {
     const id = await comfy.add(type, [40, 60]);
