@@ -5,6 +5,7 @@ H_j^l = max_i cos(c_i^l, h_j^l) over the prompt's context rows i;  zeta_j^l = re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -118,7 +119,7 @@ def raise_to_floor(
 def describe_relevance(
     weights: Float[Tensor, "layers concepts"], relevances: Float[Tensor, "layers concepts"], names: Sequence[str]
 ) -> str:
-    """The heat map as a text table: mean over layers, then every layer."""
+    """The heat map as a text table: mean over layers, then every layer. NaN: a concept whose relevance nobody asked."""
     if not names:
         return "The concept library is empty: nothing was aggregated."
     width = max(9, *(len(name) for name in names))
@@ -127,6 +128,7 @@ def describe_relevance(
     rows = [("mean", weights.mean(0), relevances.mean(0))]
     rows += [(str(layer), weights[layer], relevances[layer]) for layer in range(weights.shape[0])]
     for label, layer_weights, layer_relevance in rows:
-        cells = [f"{float(w):.2f} ({float(r):.2f})" for w, r in zip(layer_weights, layer_relevance, strict=True)]
+        pairs = zip(layer_weights.tolist(), layer_relevance.tolist(), strict=True)
+        cells = [f"{weight:.2f} ({'-' if math.isnan(value) else f'{value:.2f}'})" for weight, value in pairs]
         lines.append(f"{label:<10}" + "  ".join(f"{cell:>{width}}" for cell in cells))
     return "\n".join(lines)

@@ -25,6 +25,8 @@ from .file_reading import MAX_HEADER_BYTES, read_file_header, read_whole
 from .plain_json import parse_json
 from .whole_files import advice, write_whole
 
+RESERVED_BYTES = 4 * 1024**2
+"""Of a file's head for names, sizes and the preview, beside tokens and keys."""
 LARGEST = 65504.0
 """Of float16: what is larger becomes infinite, and the video black, on models that compute in it."""
 
@@ -128,6 +130,17 @@ def encode_concept(concept: Concept, path: Path) -> bytes:
             f"the file format holds {MAX_HEADER_BYTES}. Use fewer class words."
         )
     return len(header).to_bytes(LENGTH_BYTES, "little") + header + body[end:]
+
+
+def check_words_fit(name: str, layers: int, rows: int, width: int) -> None:
+    """Raise CCVDError for class words of more text rows than a file holds: before they are learned, not after."""
+    needed = layers * (rows + 2) * width * 4 * 4 // 3 + RESERVED_BYTES
+    if needed > MAX_HEADER_BYTES:
+        most = (MAX_HEADER_BYTES - RESERVED_BYTES) * 3 // (16 * layers * width) - 2
+        raise CCVDError(
+            f"The class words of <{name}> take {rows} words or parts of words of the text encoder; a concept file of "
+            f"this model holds {most}. Use fewer, for example `little dog`."
+        )
 
 
 def check_readable(concept: Concept, path: Path) -> None:

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from .backbones.attachment import Attachment
 from .backbones.base import Backbone, ConceptPrompt, rows_of_one_length
 from .concept import Concept, Kind, LowRank, check_name
+from .concept_file import check_words_fit
 from .concept_prompt import row_gates
 from .concept_tokens import PlacedTokens, layer_contexts, place_tokens
 from .errors import LearningError
 from .learning_step import LearningSettings, draw_step, new_adapters, rate_share, video_loss
-from .prompt import Prompt, mention_rows, parse_prompt
+from .prompt import Prompt, mention_rows, named_concepts, parse_prompt
 from .retention import remember_all
 
 FORWARDS_PER_STEP = 4.0
@@ -85,6 +86,7 @@ class ConceptLearner:
             for site, lora in new_adapters(backbone, kind, settings).items()
         }
         words = self._word_rows()
+        check_words_fit(name, backbone.layers, words, backbone.text_width)
         self._tokens = nn.Parameter(
             torch.zeros(backbone.layers, words, backbone.text_width, device=self._device),
             requires_grad=settings.tokens,
@@ -105,7 +107,7 @@ class ConceptLearner:
 
     def _prepare(self, example: Example) -> _Lesson:
         caption = example.caption.strip() or f"<{self._name}>"
-        if f"<{self._name}>" not in caption:
+        if self._name not in named_concepts(caption):
             raise LearningError(
                 f"The caption {caption!r} does not say where the concept is: write <{self._name}> in it, "
                 f"for example 'a <{self._name}> on grass'."

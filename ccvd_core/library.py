@@ -42,6 +42,10 @@ class ConceptLibrary:
 
     def problems(self) -> list[str]:
         """A message for every file that is not usable. Raises LibraryError when the folder cannot be read."""
+        return [problem for _, problem in self.broken()]
+
+    def broken(self) -> list[tuple[Path, str]]:
+        """The files that are not usable, each with its message. Raises LibraryError when the folder cannot be read."""
         return self._scan()[1]
 
     def names(self) -> list[str]:
@@ -144,7 +148,7 @@ class ConceptLibrary:
             raise self._not_writable(error) from error
         sweep(self.folder, now)
 
-    def _scan(self) -> tuple[list[ConceptHeader], list[str]]:
+    def _scan(self) -> tuple[list[ConceptHeader], list[tuple[Path, str]]]:
         headers, problems = [], []
         for path, status in concept_files(self.folder):
             try:
@@ -152,7 +156,7 @@ class ConceptLibrary:
                 headers.append(replace(header, name=file_name(path)))
             except ConceptFileError as error:
                 if os.path.lexists(path):
-                    problems.append(str(error))
+                    problems.append((path, str(error)))
         return sorted(headers, key=lambda header: (header.order, header.name)), problems
 
     def _make_folder(self) -> None:

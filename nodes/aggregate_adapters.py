@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io, ui
-from jaxtyping import Float
-from torch import Tensor
 
 from ..ccvd_core.aggregation import PARTICIPANTS, AggregationSettings, describe_relevance
 from ..ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ..ccvd_core.base_match import check_fits_base, sibling_notes
-from ..ccvd_core.prompt import check_known
-from ..ccvd_core.region_prompt import READINGS, AggregatedScene, aggregate_scene, scene_concepts
+from ..ccvd_core.library_scene import aggregate_library
+from ..ccvd_core.region_prompt import READINGS, scene_concepts
 from ..ccvd_core.regions import RegionSet
+from .overview import Overview
 from .patching import KEY, PromptState, with_concepts
 from .pictures import heat_map
 from .search_words import SEARCH_WORDS
@@ -123,57 +120,50 @@ class AggregateAdapters(io.ComfyNode):
         region_prompts: Any = "alone",
     ) -> io.NodeOutput:
         settings = AggregationSettings(sharpness, top_k, participants, pinned)
-        names = library.names()
-        check_known(scene_concepts(prompt, regions), names)
+        library.check_known(scene_concepts(prompt, regions))
         reader = PromptReader(clip)
         backbone = ComfyWanBackbone(model.model.diffusion_model, reader)
-        regions = regions or RegionSet(1, 1, ())
-        outlines = [library.library.outline(name) for name in names]
-        scene = aggregate_scene(
+        regions, names = regions or RegionSet(1, 1, ()), library.names()
+        used = aggregate_library(
             backbone,
             prompt,
             regions,
-            outlines,
+            library.library,
+            names,
             settings,
             library.strengths,
             own_words_only,
             reading=region_prompts,
         )
-        # Adapters are large: only those that act are read.
-        concepts = [library.library.load(name) for name in acting(scene, names)]
+        scene, concepts = used.scene, used.acting
         check_fits_base(concepts, backbone)
-        notes = sibling_notes(concepts, backbone)
+        notes = [*(f"Left out: {problem}" for problem in used.left_out.values()), *sibling_notes(concepts, backbone)]
         for note in notes:
             logging.warning("CCVD: %s", note)
         acts = bool(concepts or regions.regions)
-        state = PromptState(scene.prompt, names)
+        state = PromptState(scene.prompt, used.names)
         conditioning = [[context, {**extra, KEY: state} if acts else extra] for context, extra in reader.conditioning]
         if regions.regions and region_prompts == "together":
             # The encoder's output is the whole sentence; what lies outside the regions keeps a part of it.
             whole = scene.prompt.context.unsqueeze(0)
             conditioning = [[whole.to(context), extra] for context, extra in conditioning]
-        picture = heat_map(largest_weights(scene), names, "Weight of each concept per layer")
+        overview = Overview.of(scene, used.names, names)
+        picture = heat_map(overview.largest(), overview.names, overview.title)
         return io.NodeOutput(
             with_concepts(model, concepts) if acts else model,
             conditioning,
             picture,
-            "\n".join([*notes, describe_scene(scene, regions, names)]),
+            "\n".join([*notes, describe_scene(overview, regions)]),
             ui=ui.PreviewImage(picture, cls=cls),
         )
 
 
-def acting(scene: AggregatedScene, names: Sequence[str]) -> list[str]:
-    """Names of the concepts with some weight somewhere."""
-    return [name for column, name in enumerate(names) if any(p.weights[:, column].any() for p in scene.prompt.prompts)]
-
-
-def largest_weights(scene: AggregatedScene) -> Float[Tensor, "layers concepts"]:
-    """Each concept's weight where it is largest: in the whole frame's prompt or in some region."""
-    return torch.stack([part.weights for part in scene.parts]).amax(0)
-
-
-def describe_scene(scene: AggregatedScene, regions: RegionSet, names: Sequence[str]) -> str:
+def describe_scene(overview: Overview, regions: RegionSet) -> str:
     """The relevance table of the prompt and, with regions, one of each region."""
-    tables = [describe_relevance(part.weights, part.relevances, names) for part in scene.parts]
+    tables = [
+        describe_relevance(weights, relevances, overview.names)
+        for weights, relevances in zip(overview.weights, overview.relevances, strict=True)
+    ]
     titles = [f"Region {number} ({region.prompt})" for number, region in enumerate(regions.regions, 1)]
-    return "\n\n".join([tables[0], *(f"{title}\n{table}" for title, table in zip(titles, tables[1:], strict=True))])
+    parts = [tables[0], *(f"{title}\n{table}" for title, table in zip(titles, tables[1:], strict=True))]
+    return "\n\n".join([*parts, *overview.remarks])

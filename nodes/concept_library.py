@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-import torch
 from comfy_api.latest import io, ui
 
-from ..ccvd_core.errors import CCVDError
-from ..ccvd_core.prompt import check_known
-from .pictures import decode_picture, grid
+from ..ccvd_core.adjustments import parse_adjustments
+from ..ccvd_core.concept_header import ConceptHeader
+from ..ccvd_core.library import ConceptLibrary
+from .pictures import text_picture
+from .previews import preview_grid
 from .search_words import SEARCH_WORDS
-from .types import LibrarySelection, LibraryType, open_library
+from .types import LibrarySelection, LibraryType, libraries, open_library, other_libraries
 
-LINE = re.compile(r"<?([a-z0-9_-]+)>?\s*[:=]?\s*(off|on|[-+]?\d*\.?\d+)?", re.IGNORECASE)
-
-
-def parse_adjustments(text: str, known: Sequence[str]) -> tuple[frozenset[str], dict[str, float]]:
-    """(concepts that are off, strengths) from lines like `rex 0.8` and `fox off`. CCVDError names a bad line."""
-    off, strengths = set(), {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        match = LINE.fullmatch(line.strip())
-        if match is None:
-            raise CCVDError(
-                f"Line {number} of the adjustments, {line!r}, should read `name 0.8`, `name off` or `name on`."
-            )
-        name, value = match[1].lower(), (match[2] or "on").lower()
-        check_known([name], known)
-        if value == "off":
-            off.add(name)
-        elif value != "on":
-            if not -4.0 <= float(value) <= 4.0:
-                raise CCVDError(f"The strength of {name!r} must be between -4 and 4; got {value}.")
-            strengths[name] = float(value)
-    return frozenset(off), strengths
+MOST_PROBLEMS = 20
+"""Files that cannot be used of which the listing says why."""
 
 
 class ConceptLibraryNode(io.ComfyNode):
@@ -68,23 +47,35 @@ class ConceptLibraryNode(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, library: str, adjust: str) -> str:
-        return open_library(library).library_signature()
+        shelf = open_library(library)
+        # Of a missing library the listing says which others there are.
+        return shelf.library_signature() + ("" if shelf.folder.is_dir() else " ".join(libraries()))
 
     @classmethod
     def execute(cls, library: str, adjust: str) -> io.NodeOutput:
         shelf = open_library(library)
-        off, strengths = parse_adjustments(adjust, shelf.names())
+        off, strengths = parse_adjustments(adjust)
+        LibrarySelection(shelf).check_known([*off, *strengths], "The adjustments name")
         selection = LibrarySelection(shelf, off, strengths)
-        lines, pictures, labels = [], [], []
-        for header in shelf.headers():
-            state = "off" if header.name in off else f"strength {strengths.get(header.name, 1.0):g}"
-            lines.append(
-                f"{header.order}. <{header.name}>  {header.kind}, {header.class_words!r}, rank {header.rank}, {state}"
-            )
-            if header.preview is not None:
-                pictures.append(decode_picture(header.preview))
-                labels.append(f"<{header.name}>")
-        lines += [f"not usable: {problem}" for problem in shelf.problems()]
-        listing = "\n".join(lines) or f"The library {library!r} is empty: learn a concept with Learn Concept."
-        picture = grid(pictures, labels) if pictures else torch.zeros(1, 64, 64, 3)
+        headers = shelf.headers()
+        picture, unseen = preview_grid([(header.name, header.preview) for header in headers if header.preview])
+        lines = [describe(header, selection, unseen) for header in headers] + problems_of(shelf)
+        listing = "\n".join(lines) or f"The library {library!r} is empty. {other_libraries(shelf.folder.name)}"
+        if picture is None:
+            picture = text_picture(listing)
         return io.NodeOutput(selection, listing, ui=ui.PreviewImage(picture, cls=cls))
+
+
+def describe(header: ConceptHeader, selection: LibrarySelection, unseen: Sequence[str]) -> str:
+    """A concept as one line of the listing."""
+    state = "off" if header.name in selection.off else f"strength {selection.strengths.get(header.name, 1.0):g}"
+    hidden = ", its preview cannot be shown" if header.name in unseen else ""
+    return (
+        f"{header.order}. <{header.name}>  {header.kind}, {header.class_words!r}, rank {header.rank}, {state}{hidden}"
+    )
+
+
+def problems_of(shelf: ConceptLibrary) -> list[str]:
+    problems = shelf.problems()
+    more = [f"and {len(problems) - MOST_PROBLEMS} more files that are not usable"] * (len(problems) > MOST_PROBLEMS)
+    return [*(f"not usable: {problem}" for problem in problems[:MOST_PROBLEMS]), *more]

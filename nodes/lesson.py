@@ -18,7 +18,7 @@ from torch import Tensor
 from ..ccvd_core.backbones.attachment import Attachment
 from ..ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ..ccvd_core.base_match import check_fits_base, sibling_notes
-from ..ccvd_core.concept import Concept, Kind, check_name
+from ..ccvd_core.concept import Concept, Kind, check_class_words, check_name
 from ..ccvd_core.errors import CCVDError, LibraryError, MediaError
 from ..ccvd_core.learning import ConceptLearner, Example
 from ..ccvd_core.learning_plan import GIB, LearningNeed, check_fits, learning_need, preset, usual_area
@@ -76,9 +76,7 @@ class Lesson:
         self._model, self._vae = model.clone(), vae
         self._name = check_name(written_name(name))
         self._kind: Kind = kind
-        self._class_words = " ".join(class_words.split())
-        if not self._class_words:
-            raise CCVDError("Class words are missing: say what kind of thing it is, for example `dog`.")
+        self._class_words = check_class_words(class_words)
         self._shelf_name, self._shelf = library, open_library(library)
         self._reader = PromptReader(clip)
         self._backbone = self._backbone_of(model.model.diffusion_model)
@@ -148,8 +146,12 @@ class Lesson:
         if self._name in self._shelf.names():
             return self._already_there(job)
         self._shelf.check_can_add(self._name)
-        earlier = self._earlier()
-        self._notes = [*sibling_notes(earlier, self._backbone), *notes_on_media(self._backbone, self._pixels)]
+        earlier, unread = self._earlier()
+        self._notes = [
+            *unread,
+            *sibling_notes(earlier, self._backbone),
+            *notes_on_media(self._backbone, self._pixels),
+        ]
         media = [(self._encode(pixels), caption) for pixels, caption in self._media()]
         need = self._check_memory([latents for latents, _ in media])
         # The retention loss depends on what was learned before: progress beside other concepts is not taken up.
@@ -216,11 +218,14 @@ class Lesson:
         frames = pixels[0].permute(1, 2, 3, 0)
         return self._model.model.process_latent_in(self._vae.encode(frames)).float().cpu()[0]
 
-    def _earlier(self) -> list[Concept]:
-        """What to stay apart from. All concepts of a library fit the same models."""
-        earlier = [self._shelf.load(name) for name in self._shelf.names()]
+    def _earlier(self) -> tuple[list[Concept], list[str]]:
+        """What to stay apart from, and a warning for each that cannot be read. All of a library fit the same models."""
+        earlier, left_out = self._shelf.load_usable(self._shelf.names())
         check_fits_base(earlier, self._backbone)
-        return earlier
+        unread = [f"Not kept apart from: {problem}" for problem in (*self._shelf.problems(), *left_out.values())]
+        for warning in unread:
+            logging.warning("CCVD: learning <%s>: %s", self._name, warning)
+        return earlier, unread
 
     def _already_there(self, job: str) -> io.NodeOutput:
         """The name is taken: fine if by this very job, never overwritten otherwise."""

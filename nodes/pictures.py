@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io as bytes_io
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+TEXT_LINES = 24
 INK, PAPER, LINE_COLOUR, GRID_COLOUR = "#e6e6e6", "#1d2026", "#4fc3f7", "#3a3f4a"
 
 
@@ -18,13 +19,18 @@ def to_image(picture: Image.Image) -> Float[Tensor, "1 height width 3"]:
     return torch.from_numpy(np.asarray(picture.convert("RGB")).astype(np.float32) / 255.0).unsqueeze(0)
 
 
-def decode_picture(data: bytes) -> Image.Image:
-    with Image.open(bytes_io.BytesIO(data)) as picture:
-        return picture.convert("RGB")
-
-
 def font(size: int = 14) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
+
+
+def text_picture(text: str) -> Float[Tensor, "1 height width 3"]:
+    """A few lines to read where there is nothing to see."""
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 64) or [""]][:TEXT_LINES]
+    picture = Image.new("RGB", (560, 32 + 22 * max(2, len(lines))), PAPER)
+    draw = ImageDraw.Draw(picture)
+    for number, line in enumerate(lines):
+        draw.text((16, 16 + 22 * number), line, fill=INK, font=font(15))
+    return to_image(picture)
 
 
 def loss_picture(losses: Sequence[float], title: str) -> Float[Tensor, "1 height width 3"]:
@@ -81,18 +87,3 @@ def heat_map(
             draw.rectangle(box, fill=colour)
             draw.text((box[0] + 4, top), f"{share:.2f}", fill="#000000" if share > 0.5 else INK, font=font(12))
     return to_image(picture)
-
-
-def grid(pictures: Sequence[Image.Image], labels: Sequence[str], side: int = 128) -> Float[Tensor, "1 height width 3"]:
-    """Labelled thumbnails, four in a row."""
-    columns = min(4, len(pictures))
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (side + 8), rows * (side + 28)), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        left, top = index % columns * (side + 8) + 4, index // columns * (side + 28) + 4
-        thumbnail = picture.copy()
-        thumbnail.thumbnail((side, side))
-        sheet.paste(thumbnail, (left, top))
-        draw.text((left, top + side + 2), label, fill=INK, font=font(13))
-    return to_image(sheet)

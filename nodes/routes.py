@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+from collections.abc import Sequence
+from typing import Any
 
-import folder_paths
 from aiohttp import web
-from server import PromptServer
 
-from ..ccvd_core.concept import check_name
 from ..ccvd_core.errors import CCVDError
-from .types import MODEL_FOLDER, open_library
+from .types import libraries, open_library
 
 
 def register_routes() -> None:
     """`GET /ccvd/concepts`, where there is a server: scripts import the nodes without one."""
+    from server import PromptServer
+
     server = getattr(PromptServer, "instance", None)
     if server is not None:
         server.routes.get("/ccvd/concepts")(concepts)
 
 
 async def concepts(request: web.Request) -> web.Response:
-    """{"libraries": {library: [concept, ...]}}, of all libraries or of `?library=NAME`."""
+    """{"libraries": {library: [concept, ...]}, "problems": {library: why it cannot be read}}.
+
+    Of all libraries or of `?library=NAME`; 400 and {"error"} for a name that no library can have.
+    """
     wanted = request.query.get("library")
     try:
-        names = libraries() if wanted is None else [wanted]
-        return web.json_response({"libraries": {name: open_library(name).names() for name in names}})
+        if wanted is not None:
+            open_library(wanted)
+        # The server answers nobody else while its own thread reads files.
+        found = await asyncio.to_thread(lambda: concepts_of(libraries() if wanted is None else [wanted]))
     except CCVDError as error:
         return web.json_response({"error": str(error)}, status=400)
+    return web.json_response(found)
 
 
-def libraries() -> list[str]:
-    """Names of the folders that are libraries, by name."""
-    folder = Path(folder_paths.get_folder_paths(MODEL_FOLDER)[0])
-    found = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return sorted(name for name in found if is_library_name(name))
-
-
-def is_library_name(name: str) -> bool:
-    try:
-        return check_name(name) == name
-    except CCVDError:
-        return False
+def concepts_of(names: Sequence[str]) -> dict[str, Any]:
+    """The concepts of these libraries; one that cannot be read does not hide the others."""
+    found: dict[str, list[str]] = {}
+    problems: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = open_library(name).names()
+        except CCVDError as error:
+            problems[name] = str(error)
+    return {"libraries": found, "problems": problems}

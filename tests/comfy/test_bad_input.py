@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from .graphs import Graph, concept_file, files_below, put_pictures, run
+from .graphs import Graph, Node, concept_file, files_below, put_pictures, run
 
 if TYPE_CHECKING:
     from comfy_server import ComfyServer
@@ -140,9 +140,13 @@ def test_a_damaged_concept_does_not_spoil_its_library(server: ComfyServer) -> No
     assert "rex" in done.text(table) and "cut" not in done.text(table)
     graph = Graph()
     graph.show(graph.aggregate(graph.library("partly"), "a <cut> on green grass").out(3))
-    refused(server, graph, r"<cut>, which is not in .*Known concepts: <rex>")
+    refused(server, graph, r"<cut>, which cannot be used\. .*cut\.safetensors")
     refused(server, learning(library="partly", name="cut"), r"already a concept file .*cut\.safetensors")
-    run(server, learning(library="partly", name="kit"))
+    graph = learning(library="partly", name="kit")
+    (learn,) = (Node(name) for name, node in graph.nodes.items() if node["class_type"] == "CCVD_LearnConcept")
+    report = graph.show(learn.out(2))
+    text = run(server, graph).text(report)
+    assert "Not kept apart from: " in text and "cut.safetensors" in text
     assert concept_file(server, "partly", "kit").is_file()
 
 

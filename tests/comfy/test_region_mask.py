@@ -203,10 +203,10 @@ def test_the_editor_learns_which_concepts_there_are(server: ComfyServer, tmp_pat
     graph.learn(images=images.out(), library="shelf", name="rex", steps=1)
     run(server, graph)
     (server.base / "models" / "ccvd" / "Not A Library").mkdir()
-    assert server._get("/ccvd/concepts?library=shelf") == {"libraries": {"shelf": ["rex"]}}
+    assert server._get("/ccvd/concepts?library=shelf") == {"libraries": {"shelf": ["rex"]}, "problems": {}}
     everything = server._get("/ccvd/concepts")["libraries"]
     assert everything["shelf"] == ["rex"] and "Not A Library" not in everything
-    assert server._get("/ccvd/concepts?library=unknown") == {"libraries": {"unknown": []}}
+    assert server._get("/ccvd/concepts?library=unknown") == {"libraries": {"unknown": []}, "problems": {}}
     with pytest.raises(urllib.error.HTTPError) as error:
         server._get("/ccvd/concepts?library=../..")
     assert error.value.code == 400 and "cannot be used" in json.load(error.value)["error"]

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from ccvd_core.concept import BaseFingerprint, Concept, LowRank
-from ccvd_core.concept_file import load_concept, save_concept
+from ccvd_core.concept_file import check_words_fit, load_concept, save_concept
 from ccvd_core.concept_header import ConceptHeader, read_header
 from ccvd_core.errors import CCVDError, ConceptFileError, LibraryError
 
@@ -494,6 +494,16 @@ def test_a_header_beyond_the_formats_limit_is_not_written(path: Path, monkeypatc
     monkeypatch.setattr("ccvd_core.concept_file.MAX_HEADER_BYTES", 1000)
     with pytest.raises(ConceptFileError, match="fewer class words"):
         save_concept(learned(), path)
+
+
+def test_class_words_that_would_not_fit_the_file_are_refused_before_learning() -> None:
+    """The largest Wan has 40 layers of width 4096."""
+    check_words_fit("rex", 40, 30, 4096)
+    with pytest.raises(CCVDError, match=r"<rex> take 40 words or parts.*holds 31. Use fewer"):
+        check_words_fit("rex", 40, 40, 4096)
+    check_words_fit("rex", 40, 31, 4096)
+    with pytest.raises(CCVDError):
+        check_words_fit("rex", 40, 32, 4096)
 
 
 @pytest.mark.parametrize(
