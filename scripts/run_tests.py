@@ -3,7 +3,7 @@
     python scripts/run_tests.py                      everything
     python scripts/run_tests.py --only core -k name  one stage; what follows goes to pytest
 
-The exit code is 0 only if every stage passed. The last line counts the tests of all stages together.
+The exit code is 0 only if every stage passed. The last lines name the slowest tests of all stages and count all tests.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ TOGETHER = ("core", "backbones", "demo")
 STAGES = ("lint", "types", "js", *TOGETHER, "comfy", "browser")
 
 NO_TESTS_COLLECTED = 5
+SLOWEST = 10
+"""How many tests the summary names."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Outcome:
     failed: int = 0
     skipped: int = 0
     note: str = ""
+    times: tuple[tuple[float, str], ...] = ()
+    """Seconds of each test with its set-up, and where it is."""
 
     def line(self) -> str:
         counts = f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped" if self.has_tests else ""
@@ -147,7 +151,22 @@ def count_cases(outcome: Outcome, report: Path) -> Outcome:
         return replace(outcome, ok=False, failed=1)
     failed = sum(case.find("failure") is not None for case in cases)
     skipped = sum(case.find("skipped") is not None for case in cases)
-    return replace(outcome, passed=len(cases) - failed - skipped, failed=failed, skipped=skipped)
+    passed = len(cases) - failed - skipped
+    return replace(outcome, passed=passed, failed=failed, skipped=skipped, times=times_of(report))
+
+
+def times_of(report: Path) -> tuple[tuple[float, str], ...]:
+    """The seconds of every test in pytest's or Node's report."""
+    cases = ElementTree.parse(report).getroot().iter("testcase")
+    return tuple((float(case.get("time", 0)), f"{place_of(case)}: {case.get('name')}") for case in cases)
+
+
+def place_of(case: ElementTree.Element) -> str:
+    """The test's file: pytest reports a module, Node a path."""
+    file = case.get("file")
+    if file is None:
+        return case.get("classname", "").removeprefix("tests.").replace(".", "/")
+    return Path(file).relative_to(REPOSITORY / "tests").as_posix() if Path(file).is_relative_to(REPOSITORY) else file
 
 
 def pytest(environment: Environment, names: list[str], arguments: list[str], options: Sequence[str] = ()) -> Outcome:
@@ -200,13 +219,19 @@ def count(outcome: Outcome, report: Path) -> Outcome:
             numbers[key] += int(suite.get(key, 0))
     failed = numbers["failures"] + numbers["errors"]
     passed = max(0, numbers["tests"] - failed - numbers["skipped"])
-    return replace(outcome, passed=passed, failed=failed, skipped=numbers["skipped"])
+    return replace(outcome, passed=passed, failed=failed, skipped=numbers["skipped"], times=times_of(report))
 
 
 def summarise(outcomes: list[Outcome]) -> None:
     say("\n=== summary")
     for outcome in outcomes:
         say(outcome.line())
+    times = sorted((time for outcome in outcomes for time in outcome.times), reverse=True)[:SLOWEST]
+    if times:
+        say(f"\nthe {len(times)} slowest tests, with what was set up for them:")
+        for seconds, place in times:
+            say(f"{seconds:6.1f} s  {place}")
+        say("")
     passed, failed = (sum(getattr(outcome, key) for outcome in outcomes) for key in ("passed", "failed"))
     skipped = sum(outcome.skipped for outcome in outcomes)
     say(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))

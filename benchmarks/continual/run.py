@@ -34,6 +34,7 @@ from metrics import Encoder, Judge  # noqa: E402
 from report import draw_pictures, table  # noqa: E402
 from results import Row, check_settings, read_rows, store  # noqa: E402
 from tasks import TABLE_SEED, TASKS, TUNING_SEED  # noqa: E402
+from workers import end_with_parent  # noqa: E402
 
 from ccvd_core.number_types import number_type  # noqa: E402
 
@@ -66,6 +67,7 @@ experiment: Experiment
 def prepare(args: argparse.Namespace) -> None:
     """Make a worker process ready for `measure`. On one core, so that no result depends on how many run at a time."""
     global experiment
+    end_with_parent()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     encoders: list[Encoder] = [load_encoder()]

@@ -6,12 +6,14 @@ import errno
 import multiprocessing
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from patience import Life, Patience, cpu_seconds
 
 from ccvd_core.concept import BaseFingerprint, Concept, LowRank
 from ccvd_core.concept_file import load_concept, save_concept
@@ -349,12 +351,21 @@ def test_a_failed_rename_without_hard_links_leaves_nothing(
 
 def add_many(folder: Path, names: list[str], barrier: Any, orders: Any) -> None:
     library = ConceptLibrary(folder)
-    barrier.wait(60)
+    barrier.wait()
     for name in names:
         try:
             orders.put((name, library.add(learned(name, os.getpid())).order))
         except LibraryError:
             orders.put((name, None))
+
+
+def wait_for(call: Callable[[], Any]) -> Any:
+    """The answer of a call that waits for our child processes."""
+
+    def look() -> Life:
+        return Life(sum(cpu_seconds(child.pid or 0) for child in multiprocessing.active_children()))
+
+    return Patience(look, "The other process does not end").wait_for(call)
 
 
 def test_two_processes_add_at_once(library: ConceptLibrary) -> None:
@@ -363,12 +374,14 @@ def test_two_processes_add_at_once(library: ConceptLibrary) -> None:
     barrier, orders = spawn.Barrier(2), spawn.Queue()
     both = [f"both{number}" for number in range(5)]
     lists = [[name for pair in zip(own(side), both * 2, strict=True) for name in pair] for side in "ab"]
-    workers = [spawn.Process(target=add_many, args=(library.folder, names, barrier, orders)) for names in lists]
+    workers = [
+        spawn.Process(target=add_many, args=(library.folder, names, barrier, orders), daemon=True) for names in lists
+    ]
     for worker in workers:
         worker.start()
-    results = [orders.get(timeout=60) for names in lists for _ in names]
+    results = [wait_for(orders.get) for names in lists for _ in names]
     for worker in workers:
-        worker.join(60)
+        wait_for(worker.join)
     won = [(name, order) for name, order in results if order is not None]
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert sorted(name for name, _ in won) == sorted([*own("a"), *own("b"), *both])
@@ -394,7 +407,7 @@ def test_a_process_that_dies_while_adding_stops_nobody(library: ConceptLibrary) 
     library.add(learned("first"))
     worker = multiprocessing.get_context("spawn").Process(target=die_while_adding, args=(library.folder,))
     worker.start()
-    worker.join(60)
+    wait_for(worker.join)
     assert worker.exitcode == 7
     assert library.names() == ["first"]
     assert library.problems() == []

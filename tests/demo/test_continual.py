@@ -11,10 +11,9 @@ import experiment
 import pytest
 import torch
 from base import DemoBase, load_base
-from contenders import FAMILIES, METHODS, Family, Learner, Request, only, share
+from contenders import METHODS, Family, Learner, Request, only, share
 from experiment import Experiment, measured, missing, perform
 from lessons import LessonPlan
-from metrics import Judge
 from report import draw_pictures, table
 from results import Row, check_settings, curves, final, forgetting, known_so_far, read_rows, store
 from rivals.c_lora import CLora, self_regularisation
@@ -326,21 +325,3 @@ def test_rivals_tell_tasks_apart_by_words_that_the_base_never_read(base: DemoBas
     assert all("a dog" in caption for caption in data.class_captions)
     batch = data.batch(base.backbone(), SETTINGS, 1)
     assert isinstance(batch, Batch) and len(batch.captions) == 4 == len(batch.noisy)
-
-
-@pytest.mark.slow
-def test_ccvd_remembers_what_sequential_finetuning_forgets(base: DemoBase):
-    by_name = {task.name: task for task in TASKS}
-    tasks = [by_name[name] for name in ("noir", "cab", "invert")]
-    trial = Experiment(base, Judge([]), tasks, steps=100, clips=4, captions_seed=TUNING_SEED)
-    identity = {}
-    for family in FAMILIES:
-        for method in {"ccvd", "sequential"} & set(family.methods):
-            rows = list(trial.run(family, [method], 0, family.strength))
-            identity[method] = curves(rows, "identity")[method, 0]
-            print(method, identity[method])
-    learned = {method: tasks["noir"][1] for method, tasks in identity.items()}
-    after_all = {method: tasks["noir"][3] for method, tasks in identity.items()}
-    assert learned["ccvd"] >= 0.75
-    assert after_all["ccvd"] >= learned["ccvd"] - 0.25
-    assert after_all["ccvd"] >= after_all["sequential"] + 0.5
