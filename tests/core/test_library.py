@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from environment import ensure_environment
 from patience import Life, Patience, cpu_seconds
 
 from ccvd_core.concept import BaseFingerprint, Concept, LowRank
@@ -368,8 +370,10 @@ def wait_for(call: Callable[[], Any]) -> Any:
     return Patience(look, "The other process does not end").wait_for(call)
 
 
-def test_two_processes_add_at_once(library: ConceptLibrary) -> None:
+def test_two_processes_add_at_once(library: ConceptLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten own names each and five that both want: orders are unique, nothing is lost, each name is won once."""
+    # As after the tests of tests/backbones: ComfyUI has a package named tests too.
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ensure_environment().comfyui)])
     spawn = multiprocessing.get_context("spawn")
     barrier, orders = spawn.Barrier(2), spawn.Queue()
     both = [f"both{number}" for number in range(5)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -27,7 +28,11 @@ def test_workers_end_with_the_run_that_started_them(tmp_path: Path):
     assert children
     for child in children:
         patience = Patience(lambda child=child: Life(cpu_seconds(child.pid)), "The worker does not end", quiet=20.0)
-        patience.wait_for(child.wait)
+        try:
+            patience.wait_for(child.wait)
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
     assert not (tmp_path / "out.csv").exists()
 
 
