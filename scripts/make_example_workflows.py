@@ -9,11 +9,14 @@ Nothing is learned with `--no-run`: the pictures show the graphs alone, and the 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from browser import ensure_browser
 from clips import first_frame, read_frames
 from comfy_server import REPOSITORY, ComfyServer, sigterm_is_ctrl_c
@@ -22,6 +25,9 @@ from PIL import Image, ImageDraw, ImageOps
 
 FOLDER = REPOSITORY / "example_workflows"
 DEMO_PICTURES = REPOSITORY / "demo" / "pictures"
+
+Layout = dict[str, Any]
+"""A region layout, as Region Mask writes it."""
 
 
 @dataclass(frozen=True)
@@ -40,28 +46,47 @@ THUMBNAILS = {
 }
 NAMES = (*THUMBNAILS, "region_editor")
 
-SIDE, GAP, PAPER, INK = 360, 24, "#f4f4f2", "#3a3f4a"
+SIDE, SMALL, GAP = 480, 132, 14
+"""Of the square thumbnail, of the small pictures in it, and between them, in pixels."""
+PAPER, INK = "#f4f4f2", "#3a3f4a"
 
 
-def thumbnail(shown: Thumbnail, video: Path) -> Image.Image:
-    """Three pictures of what was learned, an arrow, and a frame of the video."""
+def thumbnail(shown: Thumbnail, video: Path, layout: Layout | None) -> Image.Image:
+    """Two or three pictures of what was learned, an arrow, and the middle of the video with the regions drawn in it."""
     files = [sorted((DEMO_PICTURES / name).glob("*.png")) for name in shown.learned]
-    pictures = [row[number] for number in range(3) for row in files][:3]
-    small = (SIDE - 2 * GAP) // 3
-    sheet = Image.new("RGB", (2 * SIDE + 5 * GAP, SIDE + 2 * GAP), PAPER)
+    pictures = [row[number] for number in range(3 // len(files)) for row in files]
+    sheet = Image.new("RGB", (SIDE, SIDE), PAPER)
+    left = (SIDE + GAP - len(pictures) * (SMALL + GAP)) // 2
     for number, file in enumerate(pictures):
-        sheet.paste(ImageOps.fit(first_frame(file), (small, small)), (GAP + (number % 1), GAP + number * (small + GAP)))
+        sheet.paste(ImageOps.fit(first_frame(file), (SMALL, SMALL)), (left + number * (SMALL + GAP), GAP))
+    arrow(ImageDraw.Draw(sheet), SIDE // 2, SMALL + 2 * GAP, SMALL + 5 * GAP)
     frames = read_frames(video)
-    sheet.paste(ImageOps.fit(frames[len(frames) // 2], (SIDE, SIDE)), (sheet.width - SIDE - GAP, GAP))
-    arrow(ImageDraw.Draw(sheet), (2 * GAP + small, sheet.width - SIDE - 2 * GAP), sheet.height // 2)
+    side = SIDE - SMALL - 7 * GAP
+    frame = ImageOps.fit(frames[len(frames) // 2], (side, side), Image.Resampling.BICUBIC)
+    for region in layout["regions"] if layout else ():
+        outline(ImageDraw.Draw(frame), region, side)
+    sheet.paste(frame, ((SIDE - side) // 2, SMALL + 6 * GAP))
     return sheet
 
 
-def arrow(draw: ImageDraw.ImageDraw, ends: tuple[int, int], middle: int) -> None:
-    """A thick arrow to the right."""
-    left, right = ends
-    draw.rectangle((left, middle - 8, right - 30, middle + 8), fill=INK)
-    draw.polygon([(right - 36, middle - 32), (right, middle), (right - 36, middle + 32)], fill=INK)
+def arrow(draw: ImageDraw.ImageDraw, middle: int, top: int, bottom: int) -> None:
+    """A thick arrow downwards."""
+    draw.rectangle((middle - 7, top, middle + 7, bottom - 20), fill=INK)
+    draw.polygon([(middle - 26, bottom - 22), (middle + 26, bottom - 22), (middle, bottom)], fill=INK)
+
+
+def outline(draw: ImageDraw.ImageDraw, region: dict[str, Any], side: int) -> None:
+    """A region's box in the middle of its way."""
+    first, last = (np.asarray(region["keyframes"][at]["box"]) * side for at in (0, -1))
+    left, top, width, height = (first + last) / 2
+    draw.rectangle((left, top, left + width, top + height), outline=region["color"], width=4)
+
+
+def layout_of(name: str) -> Layout | None:
+    """What the workflow's Region Mask has drawn in it, if it has one."""
+    nodes = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["nodes"]
+    texts = [text for node in nodes if node["type"] == "CCVD_RegionMask" for text in node["widgets_values"]]
+    return next((json.loads(text) for text in texts if isinstance(text, str) and text.startswith("{")), None)
 
 
 def main() -> int:
@@ -77,7 +102,7 @@ def main() -> int:
         for name, shown in THUMBNAILS.items():
             videos = sorted((server.base / "output" / "ccvd").glob(f"{shown.video}*.mp4"))
             if name in names and videos:
-                thumbnail(shown, videos[-1]).save(FOLDER / f"{name}.jpg", quality=90)
+                thumbnail(shown, videos[-1], layout_of(name)).save(FOLDER / f"{name}.jpg", quality=90)
     return code
 
 
