@@ -1,8 +1,11 @@
 """Learn a concept in the real ComfyUI and make a video with it. One command, from a fresh clone.
 
     python scripts/try_it.py                                   the demo's fox, which the demo base has never seen
-    python scripts/try_it.py --images my_dog --name rex --class dog --prompt "a <rex> moving left on blue sky"
-    python scripts/try_it.py --ui                              the same, then keep ComfyUI open in the browser
+    python scripts/try_it.py --images demo/pictures/wolf --name wolf --class dog
+    python scripts/try_it.py --ui                              then keep ComfyUI open, on the workflow that was run
+
+The demo model only knows emoji on plain backgrounds, like those in demo/pictures. An interrupted run goes on when the
+same command is given again.
 
 Standard library only: this part sets up the environment and hands over to `trial.py` inside it.
 """
@@ -19,7 +22,12 @@ from environment import REPOSITORY, SetupError, ensure_environment, run_and_wait
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--images", type=Path, metavar="DIR", help="folder of pictures (subject, style) or clips (motion)")
+    add(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of pictures (subject, style) or clips (motion), as the demo model can draw them",
+    )
     add("--name", help="the concept's name: you write <name> in prompts")
     add("--class", dest="class_words", metavar="WORDS", help="what it is, in plain words: dog")
     add("--kind", choices=("subject", "motion", "style"), default="subject")
@@ -32,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--prompt", help="the video to make; name the concept as <name>")
     add("--steps", type=int, metavar="N", help="learning steps (default: what the workflow says)")
     add("--out", type=Path, metavar="DIR", default=REPOSITORY / "output", help="default: output/")
-    add("--ui", action="store_true", help="leave ComfyUI running afterwards and print its address")
+    add("--ui", action="store_true", help="leave ComfyUI running afterwards and print the address of the workflow")
     add("--port", type=int, help="ComfyUI's port on this machine (default: a free one)")
     arguments = parser.parse_args()
     own = {"--images": arguments.images, "--name": arguments.name, "--class": arguments.class_words}
