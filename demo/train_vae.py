@@ -32,10 +32,10 @@ from torch import Tensor
 from ccvd_core.number_types import fast_dtype, number_type
 
 CROP = 64
-STEPS, BATCH = 4000, 8
+STEPS, BATCH = 3000, 8
 PICTURE_EVERY, PICTURE_BATCH = 8, 24
 """Every so many steps is one of single frames, which every clip begins with."""
-PEAK_LR = 1.5e-3
+PEAK_LR = 6e-4
 EMA = 0.995
 KL_WEIGHT = 2e-4
 ANCHOR = 0.05
