@@ -35,17 +35,17 @@ function reason({ type, message, details = "", extra_info: extra = {} }) {
 }
 
 /**
- * Where an error shows: [{graph, id}], its node and the subgraph nodes around it. `id` is the id in the execution, "7" or
- * "5:12" for node 12 in the subgraph of node 5.
+ * The nodes at which an error shows: the subgraph nodes around its node, the outermost first, then the node itself. `id` is
+ * the id in the execution, "7" or "5:12" for node 12 in the subgraph of node 5.
  */
 export function shownAt(rootGraph, id) {
-  const places = [];
+  const found = [];
   let graph = rootGraph;
   for (const part of String(id).split(":")) {
     const node = graph?.nodes?.find((one) => String(one.id) === part);
     if (!node) break;
-    places.push({ graph: graph.id, id: node.id });
+    found.push(node);
     graph = node.subgraph;
   }
-  return places;
+  return found;
 }

@@ -36,20 +36,13 @@ class RunErrors {
   add({ id, type, text }, runId) {
     const root = app.rootGraph ?? app.graph;
     const here = (this.#graphs.get(runId) ?? root.id) === root.id;
-    const places = here ? shownAt(root, id) : [];
-    const node = places.length ? nodeAt(root, id) : null;
-    const toast = { severity: "error", summary: node?.title ?? titleOf(type), detail: text };
+    const nodes = here ? shownAt(root, id) : [];
+    const toast = { severity: "error", summary: nodes.at(-1)?.title ?? titleOf(type), detail: text };
     this.#toasts.push(toast);
     app.extensionManager?.toast?.add(toast);
-    this.#notices.push(...places.map((place) => ({ ...place, text })));
+    this.#notices.push(...nodes.map((node) => ({ graph: node.graph.id, id: node.id, text })));
     this.notices.show("error", [...this.#notices]);
   }
-}
-
-function nodeAt(graph, id) {
-  return id.split(":").reduce(
-    (node, part) => (node ? node.subgraph : graph)?.nodes?.find((one) => String(one.id) === part) ?? null, null,
-  );
 }
 
 function titleOf(type) {

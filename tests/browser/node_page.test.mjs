@@ -1,9 +1,12 @@
 // What the page does with this pack's nodes besides drawing regions, in the classic canvas and in Nodes 2.0.
 
 import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
 import test from "node:test";
 
-import { ComfyPage } from "./comfy_page.mjs";
+import { ComfyPage, EXAMPLES } from "./comfy_page.mjs";
+
+const EXAMPLE_NAMES = readdirSync(EXAMPLES).filter((file) => file.endsWith(".json")).map((file) => file.slice(0, -".json".length));
 
 const VIDEO = { width: 128, height: 128, length: 9 };
 
@@ -37,16 +40,19 @@ for (const vueNodes of [false, true]) {
 
     await step("the panel of properties leaves the editor in the node", async () => {
       const id = await mask();
-      const height = async () => (await (await comfy.editor(id).part("canvas")).boundingBox())?.height;
-      const before = await height();
+      const size = async () => {
+        const { width, height } = await (await comfy.editor(id).part("canvas")).boundingBox();
+        return [width, height];
+      };
+      const before = await size();
       await comfy.run(() => app.extensionManager.setting.set("Comfy.RightSidePanel.IsOpen", true));
       await clickTitle(id);
       await comfy.page.waitForFunction(() => document.querySelector("[data-testid='properties-panel']"));
       await comfy.page.waitForTimeout(800);
       await comfy.screenshot("9 panel of properties");
       assert.equal(await comfy.editor(id).mounted(), 1);
-      const after = await height();
-      assert.ok(Math.abs(after - before) < 2, `${before} -> ${after}`);
+      const after = await size();
+      assert.ok(after.every((side, at) => Math.abs(side - before[at]) < 2), `${before} -> ${after}`);
       await comfy.run(() => app.extensionManager.setting.set("Comfy.RightSidePanel.IsOpen", false));
     });
 
@@ -121,6 +127,14 @@ for (const vueNodes of [false, true]) {
         await comfy.page.waitForFunction(() => /Learn Concept/.test(document.body.innerText));
         await comfy.page.keyboard.press("Escape");
         await comfy.page.waitForTimeout(300);
+      }
+    });
+
+    await step("the example workflows need no hint", async () => {
+      for (const name of EXAMPLE_NAMES) {
+        await comfy.loadExample(name);
+        await comfy.page.waitForTimeout(500);
+        assert.deepEqual(await comfy.run(() => [...document.querySelectorAll(".ccvd-notices p")].map((one) => one.textContent)), [], name);
       }
     });
 

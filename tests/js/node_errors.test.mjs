@@ -40,8 +40,10 @@ test("refused graphs: our nodes' reasons in plain words", () => {
 });
 
 test("an error inside subgraphs shows at its node and at the ones around it", () => {
-  const inner = { id: "inner", nodes: [{ id: 12 }] };
-  const root = { id: "root", nodes: [{ id: 5, subgraph: inner }] };
-  assert.deepEqual(shownAt(root, "5:12"), [{ graph: "root", id: 5 }, { graph: "inner", id: 12 }]);
+  const [around, inside] = [{ id: 5 }, { id: 12 }];
+  around.subgraph = { nodes: [inside] };
+  const root = { nodes: [around] };
+  assert.deepEqual(shownAt(root, "5:12"), [around, inside]);
+  assert.deepEqual(shownAt(root, "5:13"), [around]);
   assert.deepEqual(shownAt(root, "6"), []);
 });
