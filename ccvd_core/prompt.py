@@ -64,8 +64,14 @@ def parse_prompt(prompt: str, class_words: Mapping[str, str]) -> Prompt:
     """Replace every `<name>` by its class words and remember where they stand.
 
     `class_words` maps each known concept to its class words. Raises UnknownConceptError for a name it lacks, CCVDError
-    for one that is glued to other letters.
+    for one that is glued to other letters and for half a character, which no encoder reads.
     """
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise CCVDError(
+            f"The prompt {shorten(prompt, 300)} has half a character in it, of an emoji perhaps. Write it again."
+        ) from None
     check_known(named_concepts(prompt), class_words)
     parts: list[str] = []
     places: list[tuple[str, int]] = []

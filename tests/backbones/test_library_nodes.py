@@ -350,6 +350,19 @@ def test_earlier_concepts_that_cannot_be_read_are_left_out_of_a_lesson(shelf: An
     assert list(left_out) == ["kit"] and "kit.safetensors" in left_out["kit"]
 
 
+def test_a_caption_may_write_the_name_in_capitals(backbones: dict[str, Backbone]) -> None:
+    from ccvd_core.learning import ConceptLearner, Example
+    from ccvd_core.learning_step import LearningSettings
+
+    def learner(caption: str) -> Any:
+        example = Example(torch.zeros(4, 1, 4, 4), caption)
+        return ConceptLearner(backbones["comfy"], [example], "rex", "subject", "dog", LearningSettings(steps=1))
+
+    assert learner("a <Rex> runs").latent_shape == (4, 1, 4, 4)
+    with pytest.raises(ValueError, match="does not say where the concept is: write <rex>"):
+        learner("a dog runs")
+
+
 def test_the_heat_map_of_500_concepts_is_bounded() -> None:
     pictures, overview = from_pack("nodes.pictures"), from_pack("nodes.overview")
     generator = torch.Generator().manual_seed(0)

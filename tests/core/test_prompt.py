@@ -45,6 +45,11 @@ def test_a_misspelt_name_is_answered_with_the_one_meant():
     assert len(str(caught.value)) < 500 and "and 980 more" in str(caught.value)
 
 
+def test_half_a_character_is_refused():
+    with pytest.raises(CCVDError, match=r"half a character"):
+        parse_prompt("a <rex> \ud83d", WORDS)
+
+
 @pytest.mark.parametrize("prompt", ["a hot<rex>", "two <rex>s run", "a dog<rex> and a dog"])
 def test_a_name_glued_to_a_word_is_refused_by_name(prompt: str):
     with pytest.raises(CCVDError, match="<rex> must stand apart"):
