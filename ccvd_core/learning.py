@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -29,10 +29,12 @@ FORWARDS_PER_STEP = 4.0
 
 @dataclass(frozen=True)
 class Example:
-    """One picture or clip to learn from: latents as the model wants them, and its caption with `<name>` in it."""
+    """One picture or clip to learn from: latents as the model wants them, its caption with `<name>` in it, and what the
+    model is shown with it (see `ConceptPrompt`)."""
 
     latents: Float[Tensor, "channels frames height width"]
     caption: str
+    shown: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class _Lesson:
     context: Float[Tensor, "rows width"]
     prompt: Prompt
     pieces: tuple[str, ...]
+    shown: Mapping[str, Any]
 
 
 class ConceptLearner:
@@ -115,11 +118,16 @@ class ConceptLearner:
         prompt = parse_prompt(caption, {self._name: self._class_words})
         encoded = self.backbone.encode(prompt.text)
         return _Lesson(
-            example.latents.detach().to(self._device, torch.float32).clone(),
-            encoded.context.detach().to(self._device, torch.float32).clone(),
+            self._kept(example.latents),
+            self._kept(encoded.context),
             prompt,
             encoded.pieces,
+            {key: self._kept(value) if torch.is_tensor(value) else value for key, value in example.shown.items()},
         )
+
+    def _kept(self, tensor: Tensor) -> Tensor:
+        """A copy to learn from, on the learner's device."""
+        return tensor.detach().to(self._device, torch.float32).clone()
 
     def _word_rows(self) -> int:
         lesson = self._lessons[0]
@@ -136,10 +144,13 @@ class ConceptLearner:
 
     def preview_prompts(self, negative: Float[Tensor, "rows width"]) -> tuple[ConceptPrompt, ConceptPrompt]:
         """The first caption with the concept as it is now, and a plain prompt of this context."""
-        plain = torch.zeros(self.backbone.layers, 1, device=self._device)
-        negative = negative.to(self._device, torch.float32)
-        gates = torch.zeros(len(negative), 1, device=self._device)
-        return self.prompt(self._lessons[0]), ConceptPrompt(negative, (), plain, gates)
+        return self.prompt(self._lessons[0]), self._plain(negative, self._lessons[0])
+
+    def _plain(self, context: Float[Tensor, "rows width"], lesson: _Lesson) -> ConceptPrompt:
+        """A prompt in which the concept takes no part, shown what the lesson is shown."""
+        nothing = torch.zeros(self.backbone.layers, 1, device=self._device)
+        context = context.to(self._device, torch.float32)
+        return ConceptPrompt(context, (), nothing, torch.zeros(len(context), 1, device=self._device), lesson.shown)
 
     def live_adapters(self) -> dict[str, LowRank]:
         """The adapters being learned, with their gradients."""
@@ -153,6 +164,7 @@ class ConceptLearner:
             placed,
             torch.ones(self.backbone.layers, 1, device=self._device),
             self._own_rows(lesson, placed),
+            lesson.shown,
         )
 
     def _own_rows(self, lesson: _Lesson, placed: Sequence[PlacedTokens]) -> Float[Tensor, "rows one"]:
@@ -165,7 +177,7 @@ class ConceptLearner:
         lesson = max(self._lessons, key=lambda lesson: lesson.latents.numel())
         clean = lesson.latents.expand(self._settings.batch, *lesson.latents.shape)
         t = torch.full((len(clean),), 0.5, device=self._device)
-        _, plain = self.preview_prompts(lesson.context)
+        plain = self._plain(lesson.context, lesson)
         began = time.perf_counter()
         self.backbone.predict(clean, t, [plain] * len(clean)).sum().item()
         return FORWARDS_PER_STEP * (time.perf_counter() - began) * (self._settings.steps - self.done)

@@ -175,6 +175,11 @@ class LearnConcept(io.ComfyNode):
                     optional=True,
                     tooltip="Connect another Learn Concept here to learn one after the other in one queue.",
                 ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="For Wan 2.1 image-to-video models only: reads each clip's first frame, as in your videos.",
+                ),
             ],
             outputs=[
                 LibraryType.Output("library_out", display_name="library"),

@@ -26,6 +26,7 @@ from ..ccvd_core.learning_step import LearningSettings
 from ..ccvd_core.media import check_media, picture_bytes, prepare_clip, prepare_pictures, still_clip, training_size
 from ..ccvd_core.sampling import sample
 from .demo_world import notes_on_media
+from .model_conditions import ModelConditions
 from .pictures import loss_picture
 from .text_encoder import PromptReader
 from .training import CHECKPOINT_SECONDS, Checkpoint, Clock, job_digest, minutes, training_mode
@@ -71,6 +72,7 @@ class Lesson:
         video: Sequence[Any] = (),
         captions: Sequence[str] = (),
         after: LibrarySelection | None = None,
+        clip_vision: Any = None,
     ) -> None:
         self._node, self._node_id, self._preview_every = node, node_id, preview_every
         self._model, self._vae = model.clone(), vae
@@ -80,12 +82,15 @@ class Lesson:
         self._shelf_name, self._shelf = library, open_library(library)
         self._reader = PromptReader(clip)
         self._backbone = self._backbone_of(model.model.diffusion_model)
+        self._conditions = ModelConditions(model.model, vae, clip_vision)
         self._settings = replace(
             self._chosen(steps, rank, learning_rate, retention, retention_form, seed, still_frames),
             noise_from=noise_from,
             noise_to=noise_to,
         )
         self._pixels = self._gather(list(images or ()), list(video or ()), megapixels_percent, frames)
+        for pixels in self._pixels:
+            self._conditions.variant.check_frames(pixels.shape[2])
         self._captions = self._spread(captions)
 
     def _backbone_of(self, diffusion_model: torch.nn.Module) -> ComfyWanBackbone:
@@ -116,13 +121,13 @@ class Lesson:
             for batch in images:
                 check_media(batch)
                 for picture in batch:
-                    size = fitting_size(picture, area)
+                    size = fitting_size(picture, area, self._conditions.multiple)
                     pixels.append(prepare_pictures(picture[None], size))
             images = []
         clips = [*images, *(clip.get_components().images for clip in videos)]
         for clip in clips:
             check_media(clip)
-            size = fitting_size(clip[0], area)
+            size = fitting_size(clip[0], area, self._conditions.multiple)
             pixels.append(prepare_clip(clip, size, frames))
         if not pixels:
             raise MediaError("There is nothing to learn from: connect pictures to `images` or clips to `video`.")
@@ -148,21 +153,21 @@ class Lesson:
         self._shelf.check_can_add(self._name)
         earlier, unread = self._earlier()
         self._notes = [
+            *self._conditions.notes,
             *unread,
             *sibling_notes(earlier, self._backbone),
             *notes_on_media(self._backbone, self._pixels),
         ]
-        media = [(self._encode(pixels), caption) for pixels, caption in self._media()]
-        need = self._check_memory([latents for latents, _ in media])
+        media = [self._example(pixels, caption) for pixels, caption in self._media()]
+        need = self._check_memory([example.latents for example in media])
         # The retention loss depends on what was learned before: progress beside other concepts is not taken up.
         progress = job_digest({"job": job, "earlier": [concept.name for concept in earlier]}, [])
         checkpoint = Checkpoint(self._shelf.folder / ".progress" / f"{self._name}.safetensors", progress)
         # Text contexts are made now, while the text encoder may have the memory.
         with torch.inference_mode(False):
-            examples = [Example(latents.clone(), caption) for latents, caption in media]
             learner = ConceptLearner(
                 self._backbone,
-                examples,
+                media,
                 self._name,
                 self._kind,
                 self._class_words,
@@ -201,6 +206,7 @@ class Lesson:
             "class_words": self._class_words,
             "captions": self._captions,
             "settings": asdict(self._settings),
+            "clip_vision": self._conditions.clip_vision is not None,
             "base": asdict(self._backbone.fingerprint),
         }
         return job_digest(description, self._pixels)
@@ -213,10 +219,11 @@ class Lesson:
             if pixels.shape[2] == 1 and still_frames > 1:
                 yield still_clip(pixels, still_frames), caption
 
-    def _encode(self, pixels: Tensor) -> Tensor:
-        """Model latents [channels, frames, height, width] of [1, 3, frames, height, width]."""
+    def _example(self, pixels: Tensor, caption: str) -> Example:
+        """Pixels [1, 3, frames, height, width] as model latents, with what the model is shown beside them."""
         frames = pixels[0].permute(1, 2, 3, 0)
-        return self._model.model.process_latent_in(self._vae.encode(frames)).float().cpu()[0]
+        latents = self._model.model.process_latent_in(self._vae.encode(frames)).float().cpu()[0]
+        return Example(latents, caption, self._conditions.shown(pixels, latents))
 
     def _earlier(self) -> tuple[list[Concept], list[str]]:
         """What to stay apart from, and a warning for each that cannot be read. All of a library fit the same models."""
@@ -341,10 +348,10 @@ class Lesson:
             server.send_progress_text(text, self._node_id)
 
 
-def fitting_size(picture: Tensor, area: int) -> tuple[int, int]:
-    """Training size of a picture [height, width, channels]: never more pixels than it has."""
+def fitting_size(picture: Tensor, area: int, multiple: int) -> tuple[int, int]:
+    """Training size of a picture [height, width, channels]: never more pixels than it has, but one cell at least."""
     height, width = picture.shape[:2]
-    return training_size(height, width, area=max(256, min(area, height * width)))
+    return training_size(height, width, area=max(multiple**2, min(area, height * width)), multiple=multiple)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol, TypeGuard
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -54,13 +54,15 @@ class ConceptPrompt:
     """A prompt ready for a backbone: its context, where concepts stand in it, and how strongly each one acts.
 
     `weights` [layers, concepts] are aggregation weights times strength; `gates` [rows, concepts] say on which text rows
-    a concept's key and value adapters act. Concepts are in the order in which they are attached.
+    a concept's key and value adapters act. Concepts are in the order in which they are attached. `shown` is what the
+    model sees beside the text, a start image for example: under the backbone's own names, tensors with a batch of 1.
     """
 
     context: Float[Tensor, "rows width"]
     placed: tuple[PlacedTokens, ...]
     weights: Float[Tensor, "layers concepts"]
     gates: Float[Tensor, "rows concepts"]
+    shown: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_plain(self) -> bool:
@@ -96,6 +98,10 @@ class RegionalPrompt:
     def context(self) -> Float[Tensor, "rows width"]:
         """The whole frame's context: what the model itself is given."""
         return self.prompts[0].context
+
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        return self.prompts[0].shown
 
     @property
     def is_plain(self) -> bool:
@@ -163,6 +169,14 @@ class TokenGrid:
     def tokens(self) -> int:
         """Tokens of the frames."""
         return self.frames * self.height * self.width
+
+
+def stack_shown(prompts: Sequence[AnyPrompt], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """What the prompts of a batch are shown, tensors batched; all are shown the same kinds of things."""
+    return {
+        key: torch.cat([prompt.shown[key] for prompt in prompts]).to(device, dtype) if torch.is_tensor(value) else value
+        for key, value in prompts[0].shown.items()
+    }
 
 
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -23,6 +23,7 @@ from .base import (
     TokenGrid,
     flow_matching_pair,
     stack_contexts,
+    stack_shown,
 )
 from .wan_references import added_tokens, reference_frames
 from .wan_sites import wan_fingerprint, wan_grid, wan_sites
@@ -69,8 +70,13 @@ class ComfyWanBackbone(Backbone):
         prompts: Sequence[AnyPrompt],
     ) -> Float[Tensor, "batch channels frames height width"]:
         context = stack_contexts(prompts).to(latents.device, self.dtype)
-        options = self._options()
-        return self._model(latents.to(self.dtype), t.float() * 1000, context=context, transformer_options=options)
+        shown = stack_shown(prompts, latents.device, self.dtype)
+        behind = shown.pop("c_concat", None)
+        x = latents.to(self.dtype)
+        x = x if behind is None else torch.cat([x, behind], 1)
+        image = shown.get("clip_fea")
+        options = self._options(None if image is None else image.shape[-2])
+        return self._model(x, t.float() * 1000, context=context, transformer_options=options, **shown)
 
     def training_target(self, clean: Tensor, noise: Tensor, t: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
         return flow_matching_pair(clean, noise, t)
@@ -127,10 +133,12 @@ class ComfyWanBackbone(Backbone):
     def project_text(self, rows: Float[Tensor, "n width"]) -> Float[Tensor, "n hidden"]:
         return self._model.text_embedding(rows)
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, image_rows: int | None) -> dict[str, Any]:
+        """`image_rows`: rows of a picture that stand before the text rows."""
         if not self._checkpointing:
             return {}
-        replace = {("double_block", layer): _recomputed(block) for layer, block in enumerate(self._model.blocks)}
+        blocks = enumerate(self._model.blocks)
+        replace = {("double_block", layer): _recomputed(block, image_rows) for layer, block in blocks}
         return {"patches_replace": {"dit": replace}}
 
 
@@ -166,7 +174,9 @@ def _swap_attention(attention: TextAttention) -> Any:
     return swap
 
 
-def _recomputed(block: nn.Module) -> Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]]:
+def _recomputed(
+    block: nn.Module, image_rows: int | None
+) -> Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]]:
     """A block replacement that keeps only the block's input for the backward pass.
 
     It calls `block` itself: ComfyUI's `original_block` closes over a loop variable, which is the last block by the time
@@ -180,7 +190,7 @@ def _recomputed(block: nn.Module) -> Callable[[dict[str, Any], Mapping[str, Any]
                 context=args["txt"],
                 e=args["vec"],
                 freqs=args["pe"],
-                context_img_len=None,
+                context_img_len=image_rows,
                 transformer_options=args["transformer_options"],
             )
 

@@ -69,6 +69,8 @@ class DiffusersWanBackbone(Backbone):
         t: Float[Tensor, " batch"],
         prompts: Sequence[AnyPrompt],
     ) -> Float[Tensor, "batch channels frames height width"]:
+        if any(prompt.shown for prompt in prompts):
+            raise CCVDError("Models that are shown a start image or control run in ComfyUI only; got one in diffusers.")
         context = stack_contexts(prompts).to(latents.device, self.dtype)
         return self._transformer(latents.to(self.dtype), t.float() * 1000, context, return_dict=False)[0]
 
