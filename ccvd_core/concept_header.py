@@ -54,14 +54,15 @@ def describe(header: FileHeader) -> ConceptHeader:
     """The header as the library lists it. A preview that is far too large is left out: the concept can still act."""
     preview = header.blob("preview") if "preview" in header.metadata else None
     layers, rows, width = header.shape("tokens", 3)
-    weights = [key for site in header.sites() for key in adapter_keys(site)[:2]]
+    sites = header.sites()
+    weights = [key for site in sites for key in adapter_keys(site)[:2]]
     kind: Any = header.text("kind")
     about = ConceptHeader(
         name=header.text("name"),
         kind=kind,
         class_words=header.text("class_words"),
         order=header.value("order", int),
-        rank=header.rank(),
+        rank=header.rank(sites),
         base=header.base(),
         layers=layers,
         rows=rows,

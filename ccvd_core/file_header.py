@@ -6,7 +6,7 @@ import base64
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,9 +126,9 @@ class FileHeader:
                 )
         return sites
 
-    def rank(self) -> int:
-        """Largest rank of its adapters, 0 without adapters."""
-        rank = max((self.entries[adapter_keys(site)[0]].shape[0] for site in self.sites()), default=0)
+    def rank(self, sites: Sequence[str]) -> int:
+        """Largest rank of the adapters of its `sites`, 0 without adapters."""
+        rank = max((self.entries[adapter_keys(site)[0]].shape[0] for site in sites), default=0)
         said = self.value("rank", int)
         if said != rank:
             raise damaged(self.path, f"it says rank {said}, but its adapters have rank {rank}")
