@@ -85,6 +85,13 @@ class ComfyServer:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def pid(self) -> int:
+        """The server's process."""
+        if self._process is None:
+            raise ComfyError("ComfyUI does not run.")
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """Everything the server has printed, without colours."""
         return COLOURS.sub("", self._log_file.read_text(encoding="utf-8", errors="replace"))

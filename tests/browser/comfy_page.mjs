@@ -5,13 +5,17 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-const { CCVD_ADDRESS, CCVD_BROWSER_MODULES, CCVD_CHROMIUM, CCVD_CHROMIUM_ARGUMENTS, CCVD_SCREENSHOTS } = process.env;
+import { Patience } from "./patience.mjs";
+
+const {
+  CCVD_ADDRESS, CCVD_BROWSER_MODULES, CCVD_CHROMIUM, CCVD_CHROMIUM_ARGUMENTS, CCVD_LIFE, CCVD_SCREENSHOTS,
+} = process.env;
 const { chromium } = createRequire(join(CCVD_BROWSER_MODULES, "package.json"))("playwright-core");
 
 /** The repository's example workflows. */
 export const EXAMPLES = new URL("../../example_workflows/", import.meta.url);
-/** What the tests wait for at most, in milliseconds. */
-const PATIENCE = 60_000;
+/** Milliseconds for one click or key, which are no work. What is work is waited for as long as something moves. */
+const CLICK = 300_000;
 const QUIET = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--proxy-server=direct://",
@@ -40,7 +44,10 @@ export class ComfyPage {
     const opened = new ComfyPage(browser, page, mode);
     page.on("pageerror", (error) => opened.errors.push(String(error)));
     page.on("dialog", (dialog) => dialog.accept());
-    await page.goto(address);
+    page.setDefaultTimeout(CLICK);
+    for (const sign of ["request", "response", "console", "domcontentloaded"]) page.on(sign, () => opened.moved());
+    page.on("websocket", (socket) => socket.on("framereceived", () => opened.moved()));
+    await opened.patiently("the page does not open", page.goto(address, { timeout: 0 }));
     await opened.ready();
     return opened;
   }
@@ -49,20 +56,44 @@ export class ComfyPage {
     Object.assign(this, { browser, page, mode });
     /** Errors that nobody caught in the page. */
     this.errors = [];
+    /** How much the page has loaded, heard and said. */
+    this.events = 0;
   }
 
   async ready() {
-    await this.page.waitForFunction(
+    await this.until(
       () => window.app?.extensionManager?.workflow?.activeWorkflow && window.LiteGraph?.registered_node_types?.CCVD_RegionMask,
-      null,
-      { timeout: PATIENCE },
     );
     // The page loads its last workflow after that.
-    await this.page.waitForTimeout(1500);
+    for (let before = -1, times = 0; this.events !== before && times < 20; times += 1) {
+      before = this.events;
+      await this.settle(1500);
+    }
+  }
+
+  moved() {
+    this.events += 1;
+  }
+
+  /** What a promise comes to, given up when neither the page nor the server moves any more. */
+  patiently(what, promise) {
+    const look = () => ({ events: this.events, ...JSON.parse(readFileSync(CCVD_LIFE, "utf8")) });
+    return new Patience(look, what).waitFor(promise);
+  }
+
+  /** Wait until something is so in the page. */
+  until(condition, argument = null) {
+    return this.patiently(`it does not come true: ${condition}`, this.page.waitForFunction(condition, argument, { timeout: 0 }));
+  }
+
+  /** Wait until the page has drawn what was done to it, and at least so many milliseconds. */
+  async settle(least) {
+    await this.page.waitForTimeout(least);
+    await this.run(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
   }
 
   async reload() {
-    await this.page.reload();
+    await this.patiently("the page does not open again", this.page.reload({ timeout: 0 }));
     await this.ready();
   }
 
@@ -100,7 +131,7 @@ export class ComfyPage {
       app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState();
       return node.id;
     }, { type, x, y, values });
-    await this.page.waitForTimeout(400);
+    await this.settle(400);
     return id;
   }
 
@@ -113,7 +144,7 @@ export class ComfyPage {
       app.canvas.ds.offset = [(width - node.size[0]) / 2 - node.pos[0], (height - node.size[1]) / 2 - node.pos[1]];
       app.canvas.setDirty(true, true);
     }, id);
-    await this.page.waitForTimeout(400);
+    await this.settle(400);
   }
 
   connect(from, output, to, input) {
@@ -157,7 +188,7 @@ export class ComfyPage {
    * Queue what is in the graph and wait for its end; returns {outputs: node id -> what it showed}. Meanwhile the graph is not
    * drawn: without a GPU that takes the time which the nodes need.
    */
-  async queue(patience = PATIENCE) {
+  queue() {
     const done = this.run(() => new Promise((resolve, reject) => {
       const outputs = {};
       const { api } = app;
@@ -178,11 +209,7 @@ export class ComfyPage {
         if (!queued) end(reject, Error(`refused: ${JSON.stringify(app.lastNodeErrors ?? null)}`));
       });
     }));
-    let timer;
-    const late = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(Error(`not done after ${patience / 1000} s`)), patience);
-    });
-    return Promise.race([done, late]).finally(() => clearTimeout(timer));
+    return this.patiently("the run does not end", done);
   }
 
   /** Load a workflow of the repository's example_workflows. */
@@ -192,7 +219,7 @@ export class ComfyPage {
 
   async load(workflow) {
     await this.run((workflow) => app.loadGraphData(workflow), workflow);
-    await this.page.waitForTimeout(800);
+    await this.settle(800);
   }
 
   serialize() {
@@ -261,7 +288,7 @@ export class Editor {
     await this.page.mouse.move(...b);
     await this.page.mouse.up();
     if (key) await this.page.keyboard.up(key);
-    await this.page.waitForTimeout(60);
+    await this.comfy.settle(60);
   }
 
   async click(point, modifiers = []) {
@@ -269,17 +296,17 @@ export class Editor {
     for (const key of modifiers) await this.page.keyboard.down(key);
     await this.page.mouse.click(x, y);
     for (const key of modifiers) await this.page.keyboard.up(key);
-    await this.page.waitForTimeout(60);
+    await this.comfy.settle(60);
   }
 
   async press(keys) {
     await this.page.keyboard.press(keys);
-    await this.page.waitForTimeout(60);
+    await this.comfy.settle(60);
   }
 
   async button(action) {
     await (await this.part(`[data-action="${action}"]`)).click();
-    await this.page.waitForTimeout(60);
+    await this.comfy.settle(60);
   }
 
   /** Type into a field, in place of what is there. */
@@ -311,15 +338,13 @@ export class Editor {
     await this.page.mouse.move(x, from.y);
     if (giveUp) await this.page.keyboard.press("Escape");
     await this.page.mouse.up();
-    await this.page.waitForTimeout(60);
+    await this.comfy.settle(60);
   }
 
   async chooseConcept(name) {
     const list = await this.part("select.concept");
     await list.focus();
-    await this.page.waitForFunction(
-      ([list, name]) => [...list.options].some((option) => option.value === name), [list, name], { timeout: 10_000 },
-    );
+    await this.comfy.until(([list, name]) => [...list.options].some((option) => option.value === name), [list, name]);
     await list.selectOption(name);
   }
 

@@ -11,7 +11,7 @@ const shown = (comfy, kind) => comfy.run(
     .filter((text) => text.checkVisibility()).map((text) => text.textContent),
   kind,
 );
-const until = (comfy, kind, count) => comfy.page.waitForFunction(
+const until = (comfy, kind, count) => comfy.until(
   ([kind, count]) => document.querySelectorAll(`.ccvd-notices .${kind}`).length === count, [kind, count],
 );
 const toasts = (comfy) => comfy.run(() => [...document.querySelectorAll(".p-toast-message-error")].map((one) => one.textContent));
@@ -67,20 +67,20 @@ for (const vueNodes of [false, true]) {
       await comfy.setWidget(aggregate, "prompt", "a <mimi> on grass");
       await comfy.queue();
       await until(comfy, "error", 0);
-      await comfy.page.waitForFunction(() => !document.querySelector(".p-toast-message-error"));
+      await comfy.until(() => !document.querySelector(".p-toast-message-error"));
     });
 
     await step("what a lesson shows is a picture", async () => {
       await comfy.show(learn);
       const source = await comfy.run((id) => app.nodeOutputs[id].images[0].filename, learn);
       if (vueNodes) {
-        await comfy.page.waitForFunction(([id, source]) => [...document.querySelectorAll(`[data-node-id="${id}"] img`)].some(
+        await comfy.until(([id, source]) => [...document.querySelectorAll(`[data-node-id="${id}"] img`)].some(
           (one) => one.src.includes(source) && one.naturalWidth > 0,
         ), [learn, source]);
         assert.equal(await comfy.page.locator(`[data-node-id="${learn}"] video`).count(), 0);
         assert.equal(await comfy.page.getByText("Video failed to load").count(), 0);
       } else {
-        await comfy.page.waitForFunction(([id, source]) => app.graph.getNodeById(id).imgs?.[0]?.src.includes(source), [learn, source]);
+        await comfy.until(([id, source]) => app.graph.getNodeById(id).imgs?.[0]?.src.includes(source), [learn, source]);
       }
       await comfy.screenshot("7 lesson's picture");
     });

@@ -35,7 +35,7 @@ for (const vueNodes of [false, true]) {
         return [left + (pos[0] + 120 + offset[0]) * scale, top + (pos[1] - 14 + offset[1]) * scale];
       }, id);
       await comfy.page.mouse.click(x, y);
-      await comfy.page.waitForTimeout(300);
+      await comfy.settle(300);
     };
 
     await step("the panel of properties leaves the editor in the node", async () => {
@@ -47,8 +47,8 @@ for (const vueNodes of [false, true]) {
       const before = await size();
       await comfy.run(() => app.extensionManager.setting.set("Comfy.RightSidePanel.IsOpen", true));
       await clickTitle(id);
-      await comfy.page.waitForFunction(() => document.querySelector("[data-testid='properties-panel']"));
-      await comfy.page.waitForTimeout(800);
+      await comfy.until(() => document.querySelector("[data-testid='properties-panel']"));
+      await comfy.settle(800);
       await comfy.screenshot("9 panel of properties");
       assert.equal(await comfy.editor(id).mounted(), 1);
       const after = await size();
@@ -61,9 +61,9 @@ for (const vueNodes of [false, true]) {
       await comfy.editor(id).drag([0.13, 0.26], [0.38, 0.74]);
       await clickTitle(id);
       await comfy.page.keyboard.press("Control+c");
-      await comfy.page.waitForTimeout(200);
+      await comfy.settle(200);
       await comfy.page.keyboard.press("Control+v");
-      await comfy.page.waitForFunction(() => app.graph.nodes.length === 2);
+      await comfy.until(() => app.graph.nodes.length === 2);
       const layouts = await comfy.run(() => app.graph.nodes.map((node) => node.widgets.find((one) => one.name === "layout").value));
       assert.deepEqual(layouts.map((text) => JSON.parse(text).regions.length), [1, 1]);
     });
@@ -112,7 +112,7 @@ for (const vueNodes of [false, true]) {
       const load = await comfy.add("LoadImage", [700, 60]);
       await comfy.setWidget(load, "image", "a\nb.png [input]");
       await comfy.connect(load, "IMAGE", id, "background");
-      await comfy.page.waitForTimeout(300);
+      await comfy.settle(300);
       assert.deepEqual(comfy.errors, []);
     });
 
@@ -122,11 +122,11 @@ for (const vueNodes of [false, true]) {
         await comfy.run(() => app.extensionManager.command.execute("Workspace.SearchBox.Toggle"));
         const field = comfy.page.locator("[role=dialog] input, .comfy-vue-node-search-container input").first();
         await field.fill(words);
-        await comfy.page.waitForTimeout(500);
+        await comfy.settle(500);
         await comfy.screenshot(`10 search ${words}`);
-        await comfy.page.waitForFunction(() => /Learn Concept/.test(document.body.innerText));
+        await comfy.until(() => /Learn Concept/.test(document.body.innerText));
         await comfy.page.keyboard.press("Escape");
-        await comfy.page.waitForTimeout(300);
+        await comfy.settle(300);
       }
     });
 

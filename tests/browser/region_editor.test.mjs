@@ -76,7 +76,7 @@ for (const vueNodes of [false, true]) {
 
     await step("the boxes are there after the page is loaded again", async () => {
       const before = await comfy.widget(id, "layout");
-      await comfy.page.waitForTimeout(1200);
+      await comfy.settle(1200);
       await comfy.reload();
       id = await comfy.run(() => app.graph.nodes.find((node) => node.type === "CCVD_RegionMask").id);
       editor = comfy.editor(id);
@@ -101,7 +101,7 @@ for (const vueNodes of [false, true]) {
         app.canvas.ds.scale = 0.6;
         app.canvas.setDirty(true, true);
       });
-      await comfy.page.waitForTimeout(300);
+      await comfy.settle(300);
       await editor.drag([0.25, 0.5], [0.25, 0.38]);
       assert.deepEqual((await boxes())[0], [0.125, 0.125, 0.25, 0.5]);
     });
@@ -199,12 +199,12 @@ for (const vueNodes of [false, true]) {
       await editor.drag([0.25, 0.5], [0.25, 0.63]);
       await comfy.run(() => document.activeElement?.blur());
       await comfy.page.keyboard.press("Control+z");
-      await comfy.page.waitForTimeout(1200);
+      await comfy.settle(1200);
       assert.deepEqual(await boxes(), [LEFT, RIGHT]);
       assert.equal(await editor.mounted(), 1);
       await comfy.run(() => document.activeElement?.blur());
       await comfy.page.keyboard.press("Control+y");
-      await comfy.page.waitForTimeout(1200);
+      await comfy.settle(1200);
       assert.deepEqual((await boxes())[0], [0.125, 0.375, 0.25, 0.5]);
       assert.equal(await editor.mounted(), 1);
       await editor.drag([0.25, 0.63], [0.25, 0.38]);
@@ -224,7 +224,7 @@ for (const vueNodes of [false, true]) {
         app.canvas.deselectAll();
         app.graph.setDirtyCanvas(true, true);
       }, copy);
-      await comfy.page.waitForTimeout(600);
+      await comfy.settle(600);
       const second = comfy.editor(copy);
       assert.equal(await second.mounted(), 2);
       await second.drag([0.75, 0.5], [0.75, 0.63]);
@@ -239,7 +239,7 @@ for (const vueNodes of [false, true]) {
         app.canvas.openSubgraph(subgraph ?? node.subgraph, node);
         return (subgraph ?? node.subgraph).nodes.find((one) => one.type === "CCVD_RegionMask").id;
       }, id);
-      await comfy.page.waitForTimeout(800);
+      await comfy.settle(800);
       const found = await comfy.run((inside) => {
         const widget = app.canvas.graph.getNodeById(inside).widgets.find((one) => one.name === "layout");
         return [widget.value, widget.element.isConnected];
@@ -275,18 +275,18 @@ for (const vueNodes of [false, true]) {
       const { outputs } = await comfy.queue();
       assert.equal(outputs[id].ccvd_background.length, 9);
       assert.equal(outputs[shown].images.length, 1);
-      await comfy.page.waitForFunction((id) => {
+      await comfy.until((id) => {
         const canvas = app.graph.getNodeById(id).widgets.find((one) => one.name === "layout").element.querySelector("canvas");
         const { data } = canvas.getContext("2d").getImageData(canvas.width / 2, canvas.height / 2, 1, 1);
         return data[0] === 0x33 && data[1] === 0x66 && data[2] === 0x44;
-      }, id, { timeout: 10_000 });
+      }, id);
       await comfy.screenshot("5 after a run");
     });
 
     await step("switching to the other kind of nodes keeps the regions", async () => {
       await begin();
       await comfy.run((other) => app.extensionManager.setting.set("Comfy.VueNodes.Enabled", other), !vueNodes);
-      await comfy.page.waitForTimeout(1500);
+      await comfy.settle(1500);
       assert.deepEqual(await names(), ["one", "two"]);
       assert.equal(await editor.mounted(), 1);
       await editor.drag([0.25, 0.5], [0.25, 0.63]);

@@ -30,7 +30,7 @@ for (const vueNodes of [false, true]) {
     assert.deepEqual(drawn.regions.map(({ name, keyframes }) => [name, keyframes.length]), [["rex", 1], ["cab", 2]]);
     await comfy.screenshot("3 scene drawn");
 
-    const { outputs } = await comfy.queue(300_000);
+    const { outputs } = await comfy.queue();
     const [video] = outputs[await found("SaveVideo")].images;
     const file = await comfy.run(async ({ filename, subfolder }) => {
       const answer = await fetch(`/api/view?${new URLSearchParams({ filename, subfolder, type: "output" })}`);
@@ -39,17 +39,16 @@ for (const vueNodes of [false, true]) {
     }, video);
     assert.ok(file.bytes > 1000 && file.kind === "ftyp", JSON.stringify([video, file]));
     await comfy.show(await found("SaveVideo"));
-    await comfy.page.waitForFunction(
+    await comfy.until(
       (name) => [...document.querySelectorAll("video")].some(
         (shown) => (shown.currentSrc || shown.src).includes(encodeURIComponent(name)) && shown.videoWidth > 0,
       ),
       video.filename,
-      { timeout: 30_000 },
     );
     await comfy.screenshot("4 video");
 
     // The page keeps its workflow a moment after the last change.
-    await comfy.page.waitForTimeout(1200);
+    await comfy.settle(1200);
     await comfy.reload();
     editor = comfy.editor(await found("CCVD_RegionMask"));
     assert.deepEqual(await editor.layout(), drawn);

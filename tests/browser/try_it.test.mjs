@@ -41,14 +41,14 @@ test("try_it --ui opens what was run", async (t) => {
   assert.deepEqual(
     readdirSync(out).filter((name) => name !== "comfyui").sort(), ["hopping.mp4", "hopping.safetensors", "hopping_frames.png"],
   );
-  await comfy.page.waitForFunction(
+  await comfy.until(
     () => app.extensionManager.workflow.activeWorkflow.filename === "hopping"
       && app.graph.nodes.some((node) => node.type === "CCVD_LearnConcept"),
   );
   const learn = await comfy.run(() => app.graph.nodes.find((node) => node.type === "CCVD_LearnConcept").id);
   const values = await Promise.all(["name", "class_words", "kind", "steps"].map((name) => comfy.widget(learn, name)));
   assert.deepEqual(values, ["hopping", "moving up", "motion", 2]);
-  await comfy.page.waitForTimeout(1000);
+  await comfy.settle(1000);
   await comfy.screenshot("try_it --ui");
   assert.equal(await comfy.page.getByRole("dialog").count(), 0, "nothing is in the way");
   // What was learned is there: running it again makes nothing new, and no node complains.

@@ -39,7 +39,7 @@ test("example workflows", async (t) => {
     await t.test(`${name} runs`, async () => {
       const { quick, saves: [type, beginning] } = RUNS[name];
       for (const [one, values] of Object.entries(quick)) await comfy.setOfType(one, values);
-      const { outputs } = await comfy.queue(120_000);
+      const { outputs } = await comfy.queue();
       const [id] = await comfy.run((type) => app.graph.nodes.filter((node) => node.type === type).map((node) => node.id), type);
       const files = (outputs[id]?.images ?? []).map(({ filename }) => filename);
       assert.ok(files.length === 1 && files[0].startsWith(beginning), JSON.stringify(outputs));
@@ -58,7 +58,7 @@ test("the template browser lists them by title, the easiest first", async (t) =>
   await dialog.getByText("ccvd", { exact: true }).first().click();
   const cards = dialog.locator("[data-testid^=template-workflow-]");
   await cards.first().waitFor();
-  await comfy.page.waitForFunction(
+  await comfy.until(
     (count) => document.querySelectorAll("[role=dialog] [data-testid^=template-workflow-]").length === count, NAMES.length,
   );
   const titles = await cards.evaluateAll((found) => found.map((card) => card.querySelector("h3")?.textContent.trim()));
@@ -68,7 +68,7 @@ test("the template browser lists them by title, the easiest first", async (t) =>
   }
   await comfy.screenshot("5 templates");
   await cards.first().click();
-  await comfy.page.waitForFunction(
+  await comfy.until(
     (name) => app.extensionManager.workflow.activeWorkflow.filename === name
       && app.graph.nodes.some((node) => node.type === "CCVD_DemoPictures"),
     NAMES[0],
