@@ -133,7 +133,7 @@ for (const vueNodes of [false, true]) {
     await step("the example workflows need no hint", async () => {
       for (const name of EXAMPLE_NAMES) {
         await comfy.loadExample(name);
-        await comfy.page.waitForTimeout(500);
+        await comfy.settle(500);
         assert.deepEqual(await comfy.run(() => [...document.querySelectorAll(".ccvd-notices p")].map((one) => one.textContent)), [], name);
       }
     });
