@@ -11,7 +11,7 @@ from base import DemoBase
 from contenders import Family, Request, When
 from drawing import draw_prompts
 from lessons import LessonPlan
-from results import Row, finished
+from rows import Row, finished
 from tasks import LOOK_ALIKES
 from torch import Tensor
 from world import Scene

@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "demo"), str(HERE.parents[1] / "benchmarks/learning")]
 sys.path.append(str(HERE.parents[1]))
 
-from results import Row, curves, final, forgetting, known_so_far, read_rows  # noqa: E402
+from rows import Row, curves, final, forgetting, known_so_far, read_rows  # noqa: E402
 
 FORGOTTEN = "identity"
 """The metric whose fall is the forgetting of the table."""

@@ -32,7 +32,7 @@ from experiment import Experiment, Job, missing, perform  # noqa: E402
 from external_encoders import ClipEncoder, DinoEncoder  # noqa: E402
 from metrics import Encoder, Judge  # noqa: E402
 from report import draw_pictures, table  # noqa: E402
-from results import Row, check_settings, read_rows, store  # noqa: E402
+from rows import Row, check_settings, read_rows, store  # noqa: E402
 from tasks import TABLE_SEED, TASKS, TUNING_SEED  # noqa: E402
 from workers import end_with_parent  # noqa: E402
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +94,11 @@ def test_no_backbone_is_named_outside_backbones(path: Path) -> None:
 def test_imports_are_found(code: str, expected: list[str]) -> None:
     names = [name for _, name in imported(ast.parse(code), REPOSITORY / "ccvd_core" / "concept.py")]
     assert names == expected
+
+
+def test_scripts_that_share_a_search_path_have_names_of_their_own() -> None:
+    """Or the first found hides the others. Only `run.py` is always started, never imported."""
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
+    folders = [REPOSITORY / folder for folder in settings["tool"]["pytest"]["ini_options"]["pythonpath"]]
+    names = Counter(path.stem for folder in folders for path in folder.glob("*.py"))
+    assert [name for name, count in names.items() if count > 1 and name != "run"] == []

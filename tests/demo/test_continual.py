@@ -15,12 +15,12 @@ from contenders import METHODS, Family, Learner, Request, only, share
 from experiment import Experiment, measured, missing, perform
 from lessons import LessonPlan
 from report import draw_pictures, table
-from results import Row, check_settings, curves, final, forgetting, known_so_far, read_rows, store
 from rivals.c_lora import CLora, self_regularisation
 from rivals.ewc import DRAWS, EWC, consolidation
 from rivals.l2dm import L2DM
 from rivals.lora_m import merge
 from rivals.lwf import LwF
+from rows import Row, check_settings, curves, final, forgetting, known_so_far, read_rows, store
 from tasks import LOOK_ALIKES, TABLE_SEED, TASKS, TUNING_SEED, UNUSED_WORDS, identifiers
 from torch import Tensor
 from training import Adapters, Batch, Model, TaskData, learn_task, task_data, trainable

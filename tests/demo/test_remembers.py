@@ -12,8 +12,8 @@ from base import load_base
 from contenders import CCVDLearner, Family, Learner, RivalLearner
 from experiment import Experiment
 from lessons import LessonPlan
-from results import curves
 from rivals.sequential import Sequential
+from rows import curves
 from scorer import Scorer
 from tasks import TASKS, TUNING_SEED
 from torch import Tensor
