@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,16 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management as memory
-import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..ccvd_core.learning import ConceptLearner
+from .own_weights import forget_inference_buffers, leave_inference_mode, own_weights
 
 CHECKPOINT_SECONDS = 20.0
+LEARNING = "ccvd_learning"
+"""Our callbacks' key on a MODEL that is learned on."""
 
 
 @contextmanager
@@ -30,28 +34,34 @@ def training_mode(model: ModelPatcher, needed_bytes: int) -> Iterator[Any]:
     """Load MODEL for training beside `needed_bytes` and give its diffusion model; always leave ComfyUI as it was.
 
     The executor runs nodes in inference mode, where nothing can be differentiated: the mode is left, and weights that
-    were loaded in it are replaced by equal copies, one at a time.
+    were loaded in it are replaced by equal copies, now and whenever ComfyUI loads the model anew (a preview's VAE may
+    push it out).
     """
     was_training = memory.in_training
+
+    def loaded(patcher: ModelPatcher, *_: Any) -> None:
+        forget_inference_buffers()
+        leave_inference_mode(patcher.model.diffusion_model, patcher.load_device)
+
     with torch.inference_mode(False), torch.enable_grad():
-        memory.load_models_gpu([model], memory_required=needed_bytes)
-        inner = model.model.diffusion_model
-        leave_inference_mode(inner)
-        memory.in_training = True
+        model.add_callback_with_key(CallbacksMP.ON_LOAD, LEARNING, loaded)
         try:
-            yield inner
+            inner = model.model.diffusion_model
+            memory.load_models_gpu([model], memory_required=needed_bytes + largest_block(inner, model))
+            loaded(model)
+            memory.in_training = True
+            with own_weights(inner):
+                yield inner
         finally:
             memory.in_training = was_training
+            model.remove_callbacks_with_key(CallbacksMP.ON_LOAD, LEARNING)
 
 
-def leave_inference_mode(module: torch.nn.Module) -> None:
-    """Replace inference tensors by bit-identical normal ones: autograd refuses to save the former for backward."""
-    for name, parameter in list(module.named_parameters()):
-        if parameter.is_inference():
-            comfy.utils.set_attr_param(module, name, parameter.detach().clone())
-    for name, buffer in list(module.named_buffers()):
-        if buffer.is_inference():
-            comfy.utils.set_attr_buffer(module, name, buffer.clone())
+def largest_block(diffusion_model: Any, model: ModelPatcher) -> int:
+    """Bytes of the weights that a backward pass keeps when they are not on the device: those of one block."""
+    width = model.model.get_dtype_inference().itemsize
+    # By their shapes: packed weights (GGUF) have fewer bytes than that, until they are used.
+    return max(sum(math.prod(p.shape) for p in block.parameters()) * width for block in diffusion_model.blocks)
 
 
 def job_digest(description: Mapping[str, Any], tensors: list[Tensor]) -> str:
