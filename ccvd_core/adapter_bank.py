@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from .concept import LowRank
 
@@ -47,6 +47,35 @@ def stack_adapters(adapters: Sequence[LowRank | None]) -> AdapterBank | None:
     )
 
 
+def stack_banks(adapters: Sequence[Mapping[str, LowRank]]) -> dict[str, AdapterBank]:
+    """The banks of all Linears that some concept adapts; `adapters[u]` maps Linear ids to concept u's LoRA there."""
+    banks = {}
+    for site in dict.fromkeys(site for concept in adapters for site in concept):
+        bank = stack_adapters([concept.get(site) for concept in adapters])
+        if bank is not None:
+            banks[site] = bank
+    return banks
+
+
+class BankModule(nn.Module):
+    """Banks as a module of their own, in a model's number type: its host moves and counts them as it does models."""
+
+    def __init__(self, banks: Mapping[str, AdapterBank], dtype: torch.dtype) -> None:
+        super().__init__()
+        self._sites = tuple(banks)
+        parts = [bank.to(bank.down.device, dtype) for bank in banks.values()]
+        self.down, self.up = (
+            nn.ParameterList(nn.Parameter(tensor.detach(), requires_grad=False) for tensor in tensors)
+            for tensors in ([bank.down for bank in parts], [bank.up for bank in parts])
+        )
+        self.owner = nn.ParameterList(nn.Parameter(bank.owner, requires_grad=False) for bank in parts)
+
+    def banks(self) -> dict[str, AdapterBank]:
+        """By Linear id, where they are now: a host may replace the parameters when it moves them."""
+        parts = zip(self._sites, self.down, self.up, self.owner, strict=True)
+        return {site: AdapterBank(down, up, owner) for site, down, up, owner in parts}
+
+
 def low_rank_delta(
     x: Float[Tensor, "*rows in"], bank: AdapterBank, weight: Float[Tensor, "*#rows concepts"]
 ) -> Float[Tensor, "*rows out"]:
@@ -63,3 +92,27 @@ def gated_delta(
 ) -> Float[Tensor, "*rows out"]:
     """`low_rank_delta` with a weight for every rank."""
     return F.linear(F.linear(x, bank.down) * gate.to(x.dtype), bank.up)
+
+
+def add_gated_delta(
+    output: Float[Tensor, "*rows out"],
+    x: Float[Tensor, "*rows in"],
+    bank: AdapterBank,
+    gate: Float[Tensor, "*#rows ranks"],
+) -> Float[Tensor, "*rows out"]:
+    """`output + gated_delta`, written into `output`: no further tensor of its size is made."""
+    ranks = F.linear(x, bank.down) * gate.to(x.dtype)
+    output.view(-1, output.shape[-1]).addmm_(ranks.flatten(0, -2), bank.up.T)
+    return output
+
+
+def owns_its_memory(output: Tensor, inputs: Sequence[Tensor]) -> bool:
+    """Whether a Linear's output may be written into: no gradient needs it, and it is a part of nothing else."""
+    storage = output.untyped_storage()
+    return not (
+        torch.is_grad_enabled()
+        or not output.is_contiguous()
+        or storage.nbytes() != output.nbytes
+        or any(storage.data_ptr() == given.untyped_storage().data_ptr() for given in inputs)
+        or (output.is_inference() and not torch.is_inference_mode_enabled())
+    )

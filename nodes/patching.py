@@ -8,6 +8,7 @@ them.
 from __future__ import annotations
 
 import uuid
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,13 +17,11 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 
-from ..ccvd_core.backbones.attachment import Attachment
-from ..ccvd_core.backbones.base import AnyPrompt, ConceptPrompt, EncodedText, RegionalPrompt
-from ..ccvd_core.backbones.comfy_wan import ComfyWanBackbone
+from ..ccvd_core.backbones.base import AnyPrompt, ConceptPrompt, RegionalPrompt
 from ..ccvd_core.concept import Concept
-from ..ccvd_core.errors import CCVDError
 from ..ccvd_core.noise_merge import RegionSettings
 from ..ccvd_core.regions import RegionError
+from .loaded_adapters import LoadedConcepts, add_adapters, load_concepts
 from .region_merging import RegionMerging, away_from_empty
 
 KEY = "ccvd"
@@ -55,27 +54,28 @@ class PromptState:
 
 
 class ConceptRuntime:
-    """The concepts on one patched MODEL, how it samples regions and, while it is loaded, their attachment."""
+    """The concepts on one patched MODEL, how it samples regions and, while it is loaded, their attachments.
+
+    ComfyUI's copies of a MODEL for several devices share this object: what belongs to a device is kept by its model.
+    """
 
     def __init__(self, concepts: Sequence[Concept], settings: RegionSettings | None = None) -> None:
         self.concepts, self.settings = tuple(concepts), settings
         self._names = [concept.name for concept in concepts]
-        self._backbone: ComfyWanBackbone | None = None
-        self._attachment: Attachment | None = None
+        self._loaded: weakref.WeakKeyDictionary[Any, LoadedConcepts] = weakref.WeakKeyDictionary()
         self._prompts: dict[uuid.UUID, AnyPrompt] = {}
         self._known: dict[int, tuple[PromptState, AnyPrompt]] = {}
         self._references = 0
         self._merging = RegionMerging(settings or RegionSettings())
 
     def inject(self, patcher: ModelPatcher) -> None:
-        self._backbone = ComfyWanBackbone(patcher.model.diffusion_model, no_text, patcher.model.get_dtype_inference())
-        self._attachment = Attachment(self._backbone, [concept.adapters for concept in self.concepts])
-        self._attachment.attach()
+        self.eject(patcher)
+        self._loaded[patcher.model] = load_concepts(patcher, KEY)
 
-    def eject(self, _: ModelPatcher) -> None:
-        if self._attachment is not None:
-            self._attachment.detach()
-            self._attachment = self._backbone = None
+    def eject(self, patcher: ModelPatcher) -> None:
+        loaded = self._loaded.pop(patcher.model, None)
+        if loaded is not None:
+            loaded.attachment.detach()
         self._prompts, self._known = {}, {}
 
     def sample(
@@ -92,9 +92,10 @@ class ConceptRuntime:
     ) -> Any:
         """SAMPLER_SAMPLE wrapper: what is made once per run is kept as long as the sampler runs, and its noise."""
         try:
-            if self._backbone is not None:
+            for loaded in self._loaded.values():  # copies of one model: each gives the same answer
                 conds = [cond["model_conds"] for group in guider.conds.values() for cond in group or ()]
-                self._references = self._backbone.reference_frames(conds)
+                self._references = loaded.backbone.reference_frames(conds)
+                break
             # Guiders with several scales have no cfg.
             with self._merging.run(noise, getattr(guider, "cfg", 1.0), sigmas, latents):
                 samples = executor(guider, sigmas, extra, callback, noise, latents, *args, **kwargs)
@@ -102,8 +103,8 @@ class ConceptRuntime:
                 return samples
         finally:
             self._prompts, self._known, self._references = {}, {}, 0
-            if self._attachment is not None:
-                self._attachment.forget_scenes()
+            for loaded in self._loaded.values():
+                loaded.attachment.forget_scenes()
 
     def calc_conds(
         self, executor: Any, model: Any, conds: Any, x: torch.Tensor, timestep: torch.Tensor, options: Any
@@ -117,41 +118,47 @@ class ConceptRuntime:
                     self._prompts[cond["uuid"]] = self._prompt(cond)
         scenes = {u: prompt for u, prompt in self._prompts.items() if isinstance(prompt, RegionalPrompt)}
         negative = conds[1] if len(conds) == 2 and conds[1] else []
-        if self._backbone is None or not scenes:
+        loaded = self._loaded.get(model)
+        if loaded is None or not scenes:
             return executor(model, conds, x, timestep, options)
         step = self._merging.step(model, timestep)
         if step.contrasted:
             conds = away_from_empty(conds, scenes, self._prompts)
         if not step.merged:
             return executor(model, conds, x, timestep, options)
-        grid = self._backbone.call_grid(x, options["transformer_options"], None, {}, self._references)
+        grid = loaded.backbone.call_grid(x, options["transformer_options"], None, {}, self._references)
         return self._merging.merged(executor, model, conds, x, timestep, options, scenes, self._prompts, negative, grid)
 
-    def run_model(
+    def apply_model(
         self,
         executor: Any,
         x: torch.Tensor,
-        timestep: torch.Tensor,
-        context: torch.Tensor,
-        clip_fea: Any = None,
-        time_dim_concat: Any = None,
+        t: torch.Tensor,
+        c_concat: Any = None,
+        c_crossattn: torch.Tensor | None = None,
+        control: Any = None,
         transformer_options: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """DIFFUSION_MODEL wrapper, with WanModel's arguments: let each batch row's prompt act on this call."""
+        """APPLY_MODEL wrapper, with BaseModel's arguments: let each batch row's prompt act on this call.
+
+        Around the model and not inside it: what a compiled model calls itself is frozen when it is compiled.
+        """
         options = transformer_options or {}
-        args = (x, timestep, context, clip_fea, time_dim_concat, options)
+        args = (x, t, c_concat, c_crossattn, control, options)
         uuids = options.get("uuids", [])
         found = [self._prompts.get(uuid) for uuid in uuids]
-        if self._attachment is None or self._backbone is None or not any(found):
+        loaded = self._loaded.get(executor.class_obj)
+        if loaded is None or not any(found):
             return executor(*args, **kwargs)
         rows = x.shape[0] // len(uuids)
         prompts = [prompt for prompt in found for _ in range(rows)]
-        grid = self._backbone.call_grid(x, options, time_dim_concat, kwargs, self._references)
-        with self._attachment.activate(prompts, x.device, context.shape[1], grid, self._merging.measures):
+        grid = loaded.backbone.call_grid(x, options, kwargs.get("time_dim_concat"), kwargs, self._references)
+        text_rows = None if c_crossattn is None else c_crossattn.shape[1]
+        with loaded.attachment.activate(prompts, x.device, text_rows, grid, self._merging.measures):
             result = executor(*args, **kwargs)
             if self._merging.watches and any(isinstance(prompt, RegionalPrompt) for prompt in found):
-                masses = self._attachment.attention_masses()
+                masses = loaded.attachment.attention_masses()
                 for place, u in enumerate(uuids):
                     self._merging.masses[u] = masses[place * rows : (place + 1) * rows]
         return result
@@ -192,11 +199,6 @@ def own_conditionings(conds: Sequence[Any]) -> list[Any]:
     return groups
 
 
-def no_text(_: str) -> EncodedText:
-    """While sampling, prompts are encoded already."""
-    raise CCVDError("This model is only used for sampling: it has no text encoder.")
-
-
 def with_concepts(model: ModelPatcher, concepts: Sequence[Concept]) -> ModelPatcher:
     """A clone of MODEL that knows `concepts` too; those already on it stay. The original is untouched."""
     present = model.get_attachment(KEY)
@@ -214,11 +216,12 @@ def with_region_settings(model: ModelPatcher, settings: RegionSettings) -> Model
 def with_runtime(model: ModelPatcher, runtime: ConceptRuntime) -> ModelPatcher:
     patched = model.clone()
     patched.set_attachments(KEY, runtime)
+    add_adapters(patched, KEY, runtime.concepts)
     patched.set_injections(KEY, [PatcherInjection(runtime.inject, runtime.eject)])
     for kind, wrapper in (
         (WrappersMP.SAMPLER_SAMPLE, runtime.sample),
         (WrappersMP.CALC_COND_BATCH, runtime.calc_conds),
-        (WrappersMP.DIFFUSION_MODEL, runtime.run_model),
+        (WrappersMP.APPLY_MODEL, runtime.apply_model),
     ):
         patched.remove_wrappers_with_key(kind, KEY)
         patched.add_wrapper_with_key(kind, KEY, wrapper)

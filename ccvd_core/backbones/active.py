@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -36,6 +37,25 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
+class LayerWeights:
+    """How strongly each concept acts in one layer."""
+
+    text: Float[Tensor, "entries concepts"]
+    gates: Float[Tensor, "entries rows concepts"]
+    prompts: Float[Tensor, "batch prompts concepts"]
+    shares: Float[Tensor, "batch tokens prompts"] | None
+
+    def text_gates(self, owner: Int[Tensor, " ranks"]) -> Float[Tensor, "entries rows ranks"]:
+        """Weight of each rank, of the concept `owner`, at each text row."""
+        return (self.text[:, None] * self.gates)[..., owner]
+
+    def video_gates(self, owner: Int[Tensor, " ranks"]) -> Float[Tensor, "batch _ ranks"]:
+        """Weight of each rank, of the concept `owner`, at each video token: sum_k m_k(token) w_k."""
+        weights = self.prompts[..., owner]
+        return weights if self.shares is None else self.shares @ weights
+
+
+@dataclass(frozen=True, eq=False)
 class ActivePrompts:
     """All that the hooks read during a model call.
 
@@ -56,14 +76,13 @@ class ActivePrompts:
     prompt_weights: Float[Tensor, "batch prompts layers concepts"]
     runs: tuple[Run, ...] = ()
 
-    def text_gates(self, layer: int, owner: Int[Tensor, " ranks"]) -> Float[Tensor, "entries rows ranks"]:
-        """Weight of each rank, of the concept `owner`, at each text row of a layer."""
-        return (self.text_weights[:, layer, None] * self.gates)[..., owner]
-
-    def video_gates(self, layer: int, owner: Int[Tensor, " ranks"]) -> Float[Tensor, "batch _ ranks"]:
-        """Weight of each rank, of the concept `owner`, at each video token of a layer: sum_k m_k(token) w_k."""
-        weights = self.prompt_weights[:, :, layer, owner]
-        return weights if self.shares is None else self.shares @ weights
+    @cached_property
+    def layer_weights(self) -> tuple[LayerWeights, ...]:
+        """One per layer."""
+        return tuple(
+            LayerWeights(self.text_weights[:, layer], self.gates, self.prompt_weights[:, :, layer], self.shares)
+            for layer in range(self.text_weights.shape[1])
+        )
 
     def check_tokens(self, tokens: int) -> None:
         """Raise CCVDError when regions were laid out on another number of video tokens."""

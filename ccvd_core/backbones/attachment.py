@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Tensor
 
-from ..adapter_bank import AdapterBank, gated_delta, stack_adapters
+from ..adapter_bank import AdapterBank, BankModule, stack_banks
 from ..concept import LowRank
 from .active import ActivePrompts, RegionalAttention, prepare
-from .base import AnyPrompt, Backbone, LinearSite, RegionalPrompt, Removable, TokenGrid
+from .base import AnyPrompt, Backbone, RegionalPrompt, Removable, TokenGrid
+from .hooks import BlockHook, ForwardMark, Joining, Layer, LayerCall, LinearHook
 
 KEPT_SCENES = 16
 """Scenes whose masks and indices are kept between steps: a few, with a context window each."""
@@ -26,37 +27,40 @@ KEPT_SCENES = 16
 class Attachment:
     """Concepts attached to one backbone. Use as a context manager, or `attach` and `detach` in pairs."""
 
-    def __init__(self, backbone: Backbone, adapters: Sequence[Mapping[str, LowRank]]) -> None:
-        """`adapters[u]` maps Linear ids to concept u's LoRA there."""
+    def __init__(self, backbone: Backbone, adapters: Sequence[Mapping[str, LowRank]] | BankModule) -> None:
+        """`adapters[u]` maps Linear ids to concept u's LoRA there; or all of them in a module that a host moves."""
         self._backbone = backbone
         self._handles: list[Removable] = []
+        self._stored: BankModule | None = None
         self._banks: dict[str, AdapterBank] = {}
+        self._layers = [Layer() for _ in range(backbone.layers)]
+        self._hooks = {
+            site.id: LinearHook(site.module, site.acts_on == "text", self._layers[site.layer])
+            for site in backbone.sites
+        }
         self._active: ActivePrompts | None = None
-        self._rows: tuple[Tensor, Tensor] | None = None
-        self._projected: Float[Tensor, "layers n hidden"] | None = None
-        self._regions: Float[Tensor, "regions rows hidden"] | None = None
-        self._joined: tuple[Tensor, Tensor] | None = None
         self._attention = RegionalAttention()
         self._scenes: dict[Any, tuple[list[AnyPrompt | None], ActivePrompts]] = {}
-        self.set_adapters(adapters)
+        if isinstance(adapters, BankModule):
+            self._stored = adapters
+        else:
+            self.set_adapters(adapters)
 
     def set_adapters(self, adapters: Sequence[Mapping[str, LowRank]]) -> None:
         """Replace the attached concepts' adapters (a training step does, to build a fresh graph)."""
-        self._banks = {}
-        for site in self._backbone.sites:
-            bank = stack_adapters([concept.get(site.id) for concept in adapters])
-            if bank is not None:
-                self._banks[site.id] = bank
+        self._banks, self._stored = stack_banks(adapters), None
 
     def attach(self) -> None:
         """Install the hooks. Raises RuntimeError when they are already there."""
         if self._handles:
             raise RuntimeError("these concepts are attached already: detach them first")
-        for site in self._backbone.sites:
-            if site.id in self._banks:
-                self._handles.append(site.module.register_forward_hook(self._linear_hook(site)))
-        for layer, block in enumerate(self._backbone.blocks()):
-            self._handles.append(block.register_forward_pre_hook(self._block_hook(layer), with_kwargs=True))
+        blocks = [BlockHook(block, layer) for block, layer in zip(self._backbone.blocks(), self._layers, strict=True)]
+        # On every Linear, with adapters or without: what is compiled for one concept then serves for others.
+        self._handles += [hook.install() for hook in (*self._hooks.values(), *blocks)]
+        # More than those with hooks: other packs replace the `forward` of Linears.
+        marked = [hook.module for hook in self._hooks.values()]
+        marked += [module for hook in blocks for module in (hook.module, *hook.module.children())]
+        self._handles += map(ForwardMark, marked)
         self._handles += self._backbone.hook_text_attention(self._attention)
 
     @property
@@ -104,7 +108,11 @@ class Attachment:
         self._scenes = {}
 
     def deactivate(self) -> None:
-        self._active = self._rows = self._projected = self._regions = self._joined = None
+        self._active = None
+        for layer in self._layers:
+            layer.call = None
+        for hook in self._hooks.values():
+            hook.bank = None
         self._attention.use(None)
 
     def attention_masses(self) -> list[Float[Tensor, " regions"] | None]:
@@ -125,14 +133,23 @@ class Attachment:
             self.deactivate()
             return
         if any(isinstance(prompt, RegionalPrompt) for prompt in prompts):
-            self._active = self._scene(prompts, device, text_rows, grid)
+            active = self._scene(prompts, device, text_rows, grid)
         else:
-            self._active = prepare(prompts, device, text_rows, None)
-        self._attention.use(self._active, measure)
-        regions = self._active.region_contexts()
-        self._regions = None if regions is None else self._project(regions.to(device))
-        self._joined = None
-        self._place(device)
+            active = prepare(prompts, device, text_rows, None)
+        self._active = active
+        self._attention.use(active, measure)
+        regions = active.region_contexts()
+        joining = None
+        if regions is not None:
+            joining = Joining(self._project(regions.to(device)), active.rows - active.text_rows)
+        places, words = self._place(active, device)
+        for number, layer in enumerate(self._layers):
+            own = None if words is None else words[number]
+            layer.call = LayerCall(active, active.layer_weights[number], places, own, joining)
+        banks = self._banks if self._stored is None else self._stored.banks()
+        for site, hook in self._hooks.items():
+            bank = banks.get(site)
+            hook.bank = None if bank is None else bank.to(device, self._backbone.dtype)
 
     def _scene(
         self, prompts: Sequence[AnyPrompt | None], device: torch.device, text_rows: int | None, grid: TokenGrid | None
@@ -150,17 +167,18 @@ class Attachment:
         flat = rows.to(self._backbone.dtype).flatten(0, 1)
         return self._backbone.project_text(flat).unflatten(0, rows.shape[:2])
 
-    def _place(self, device: torch.device) -> None:
+    def _place(
+        self, active: ActivePrompts, device: torch.device
+    ) -> tuple[tuple[Int[Tensor, " n"], Int[Tensor, " n"]] | None, Float[Tensor, "layers n hidden"] | None]:
         """Project the context rows that differ between layers: c^l[pos] = c[pos] + y^l (DESIGN 2.1)."""
-        assert self._active is not None
         batch_index: list[int] = []
         row_index: list[int] = []
         changed: list[Tensor] = []
-        for entry, prompt in enumerate(self._active.entries):
+        for entry, prompt in enumerate(active.entries):
             if prompt is None:
                 continue
             own_rows = len(prompt.context)
-            filled = self._active.text_rows if entry < self._active.batch else own_rows
+            filled = active.text_rows if entry < active.batch else own_rows
             for tokens in prompt.placed:
                 values = prompt.context[list(tokens.rows)] + tokens.values.to(prompt.context)
                 for start in range(0, filled, own_rows):
@@ -168,58 +186,6 @@ class Attachment:
                     row_index += [start + row for row in tokens.rows]
                     changed.append(values)
         if not batch_index:
-            self._rows = self._projected = None
-            return
-        self._projected = self._project(torch.cat(changed, 1).to(device))
-        self._rows = (torch.tensor(batch_index, device=device), torch.tensor(row_index, device=device))
-
-    def _linear_hook(self, site: LinearSite) -> Any:
-        def add_delta(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            active = self._active
-            if active is None:
-                return output
-            x = args[0]
-            bank = self._banks[site.id] = self._banks[site.id].to(x.device, x.dtype)
-            gates = active.text_gates if site.acts_on == "text" else active.video_gates
-            return output + gated_delta(x, bank, gates(site.layer, bank.owner))
-
-        return add_delta
-
-    def _block_hook(self, layer: int) -> Any:
-        def own_context(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
-            if self._active is None:
-                return None
-            self._active.check_tokens(args[0].shape[1])
-            if self._rows is None and self._regions is None:
-                return None
-            if "context" in kwargs:
-                return args, {**kwargs, "context": self._own_context(layer, kwargs["context"])}
-            hidden, context, *rest = args
-            return (hidden, self._own_context(layer, context), *rest), kwargs
-
-        return own_context
-
-    def _own_context(
-        self, layer: int, context: Float[Tensor, "batch rows hidden"]
-    ) -> Float[Tensor, "entries rows_ hidden"]:
-        """A layer's context: the regions' rows behind the batch, the concepts' words replaced."""
-        assert self._active is not None
-        # Image rows of an image-to-video model stand in front of the text rows.
-        offset = context.shape[1] - self._active.text_rows
-        if self._regions is not None:
-            context = self._with_regions(context, self._regions, offset)
-        if self._rows is not None and self._projected is not None:
-            entry_index, row_index = self._rows
-            context = context.index_put((entry_index, row_index + offset), self._projected[layer].to(context))
-        return context
-
-    def _with_regions(
-        self, context: Float[Tensor, "batch rows hidden"], regions: Float[Tensor, "regions _ hidden"], offset: int
-    ) -> Float[Tensor, "entries rows_ hidden"]:
-        """The regions' rows behind the batch. Made once per model call: all its layers are given the same context."""
-        assert self._active is not None
-        if self._joined is None or self._joined[0] is not context:
-            padding = self._active.rows - self._active.text_rows
-            entries = nn.functional.pad(regions.to(context), (0, 0, offset, 0))
-            self._joined = (context, torch.cat([nn.functional.pad(context, (0, 0, 0, padding)), entries]))
-        return self._joined[1]
+            return None, None
+        places = (torch.tensor(batch_index, device=device), torch.tensor(row_index, device=device))
+        return places, self._project(torch.cat(changed, 1).to(device))

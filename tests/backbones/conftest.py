@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import jaxtyping
 import pytest
 import torch
 from environment import ensure_environment
@@ -121,6 +122,22 @@ def training(backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch) ->
     import comfy.model_management
 
     monkeypatch.setattr(comfy.model_management, "in_training", True)
+
+
+@pytest.fixture
+def fresh_compiler(backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For torch.compile: nothing compiled before, and nothing in the way that a GPU would not have there."""
+    import comfy.ldm.wan.model as wan
+    from comfy.ldm.modules.attention import attention_pytorch
+
+    # The compiler cannot look into the tests' checks of shapes, nor into how the CPU's attention asks for free memory.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    monkeypatch.setattr(wan, "optimized_attention", attention_pytorch)
+    torch._dynamo.reset()
+    # PyTorch compiles eight versions of a function and then none any more. Nothing here may need them all.
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        yield
+    torch._dynamo.reset()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -106,13 +105,9 @@ def test_attn_patches_see_the_batch_as_it_is(native: ComfyWanBackbone, case, sce
 
 
 @pytest.mark.slow
-def test_compiled_models_follow_changed_scenes(
-    native: ComfyWanBackbone, case, make_prompt: MakePrompt, scene, monkeypatch
-):
+@pytest.mark.usefixtures("fresh_compiler")
+def test_compiled_models_follow_changed_scenes(native: ComfyWanBackbone, case, make_prompt: MakePrompt, scene):
     """Nothing of a step is frozen into the compiled code: weights, regions, masks, or that there are regions at all."""
-    # The compiler cannot look into the tests' checks of shapes in signatures.
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    torch._dynamo.reset()
     one, other = make_prompt("a dog runs", (1.0,)), make_prompt("a red cat", (0.6,), seed=2)
     stronger = make_prompt("a dog runs", (0.3,))
     steps: list[list[AnyPrompt]] = [
@@ -127,7 +122,6 @@ def test_compiled_models_follow_changed_scenes(
         for prompts in steps:
             expected = run(native, attachment, case, prompts)
             torch.testing.assert_close(run(native, attachment, case, prompts, model=compiled), expected, **ROUNDING)
-    torch._dynamo.reset()
 
 
 def test_masks_of_a_context_window(native: ComfyWanBackbone, case, make_prompt: MakePrompt):

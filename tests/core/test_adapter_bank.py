@@ -5,7 +5,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from ccvd_core.adapter_bank import low_rank_delta, stack_adapters
+from ccvd_core.adapter_bank import (
+    BankModule,
+    add_gated_delta,
+    gated_delta,
+    low_rank_delta,
+    owns_its_memory,
+    stack_adapters,
+    stack_banks,
+)
 from ccvd_core.concept import LowRank
 from ccvd_core.errors import CCVDError
 
@@ -79,3 +87,44 @@ def test_concepts_without_an_adapter_here_keep_their_column():
 def test_impossible_adapters_are_refused(shapes: tuple):
     with pytest.raises(CCVDError, match="rank"):
         LowRank(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
+
+
+@torch.no_grad()
+def test_adding_in_place_equals_adding():
+    bank = stack_adapters([adapter(3, 3), adapter(2, 4)])
+    assert bank is not None
+    x, gate = torch.randn(2, 7, 6, dtype=torch.float64), torch.rand(2, 7, 5, dtype=torch.float64)
+    output = torch.randn(2, 7, 5, dtype=torch.float64)
+    expected = output + gated_delta(x, bank, gate)
+    assert add_gated_delta(output, x, bank, gate) is output
+    torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_only_an_output_of_its_own_may_be_written_into():
+    x, wide = torch.randn(2, 3, 6), torch.randn(2, 3, 10)
+    with torch.inference_mode():
+        sampled = torch.randn(2, 3, 5)
+        assert owns_its_memory(sampled, [x])
+    assert not owns_its_memory(torch.randn(2, 3, 5), [x]), "a gradient may need it"
+    with torch.no_grad():
+        assert owns_its_memory(torch.randn(2, 3, 5), [x])
+        assert owns_its_memory(torch.randn(6, 5).view(2, 3, 5), [x]), "a Linear's own output is a view of all its rows"
+        assert not owns_its_memory(sampled, [x]), "not outside inference mode"
+        assert not owns_its_memory(x, [x]), "the input itself"
+        assert not owns_its_memory(x.view(6, 6), [x]), "the input in another shape"
+        assert not owns_its_memory(wide[..., :5], [x]), "a part of something"
+        assert not owns_its_memory(torch.randn(1, 1, 5).expand(2, 3, 5), [x]), "one row for all"
+
+
+def test_banks_as_a_module_are_the_banks():
+    one, other = adapter(3, 1, 2.0), adapter(2, 2, 0.5)
+    banks = stack_banks([{"blocks.0.q": one}, {"blocks.1.q": one, "blocks.0.q": other}])
+    module = BankModule(banks, torch.float32)
+    found = module.to(torch.float64).banks()
+    assert list(found) == ["blocks.0.q", "blocks.1.q"] and not any(p.requires_grad for p in module.parameters())
+    for site, bank in banks.items():
+        torch.testing.assert_close(found[site].down, bank.down.detach(), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(found[site].up, bank.up.detach(), rtol=1e-6, atol=1e-6)
+        assert torch.equal(found[site].owner, bank.owner)
+    assert found["blocks.0.q"].owner.tolist() == [0, 0, 0, 1, 1]
+    assert found["blocks.1.q"].owner.tolist() == [1, 1, 1]
