@@ -56,7 +56,7 @@ def region_coverage(
 ) -> Float[Tensor, "frames height width"]:
     """How much of each token a region claims, whatever lies in front of it: 0 or 1 at `blend` 0."""
     y, x = token_edges(grid.height, grid.fill[0]), token_edges(grid.width, grid.fill[1])
-    places = [None if t is None else shape_at(region, t) for t in frame_times(grid)]
+    places: list[Any] = [None if t is None else shape_at(region, t) for t in frame_times(grid)]
     # A shape that stays is laid out once.
     laid = {None: torch.zeros(grid.height, grid.width)}
     for place in set(places) - {None}:

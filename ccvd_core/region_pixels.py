@@ -8,8 +8,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .region_layout import Box, Region
-from .regions import PaintedRegion
+from .regions import PaintedRegion, RegionError, RegionSet
 
+LARGE = 1e9
+"""Bytes of masks that are worth a warning."""
 PixelBox = tuple[int, int, int, int]
 """x, y, width, height in whole pixels, inside the frame."""
 
@@ -40,6 +42,36 @@ def mask_at(region: Region | PaintedRegion, t: float, width: int, height: int) -
     mask = torch.zeros(height, width)
     mask[top : top + down, left : left + across] = 1
     return mask
+
+
+def first_masks(regions: RegionSet) -> Float[Tensor, "regions height width"]:
+    """Every region's mask at the first frame, in one piece of memory; one black mask if there are no regions."""
+    masks = torch.zeros(max(1, len(regions.regions)), regions.height, regions.width)
+    for mask, region in zip(masks, regions.regions, strict=False):
+        if isinstance(region, Region):
+            left, top, across, down = box_pixels(region.box_at(0.0), regions.width, regions.height)
+            mask[top : top + down, left : left + across] = 1
+        else:
+            mask.copy_(mask_at(region, 0.0, regions.width, regions.height))
+    return masks
+
+
+def mask_bytes(regions: RegionSet) -> int:
+    """What the regions' masks take at the frame's size, with one more while a painted one is brought to it."""
+    painted = any(isinstance(region, PaintedRegion) for region in regions.regions)
+    return 4 * regions.width * regions.height * (max(1, len(regions.regions)) + painted)
+
+
+def check_mask_size(regions: RegionSet, free: float) -> str:
+    """A warning if the masks are large, else nothing. Raises RegionError if they need more than the `free` bytes."""
+    needed = mask_bytes(regions)
+    what = f"{len(regions.regions)} regions at {regions.width} x {regions.height} pixels: their masks take"
+    if needed > free:
+        raise RegionError(
+            f"{what} {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. Set width and height to those "
+            "of the video that you make, or remove regions. Drawn regions stay where they are."
+        )
+    return f"{what} {needed / 1e9:.1f} GB of memory." if needed >= LARGE else ""
 
 
 def pixel_box_at(region: Region | PaintedRegion, t: float, width: int, height: int) -> PixelBox:

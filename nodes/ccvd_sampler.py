@@ -11,6 +11,7 @@ from comfy_api.latest import io
 
 from ..ccvd_core.backbones.base import has_regions
 from ..ccvd_core.noise_merge import RegionSettings
+from .hints import hint
 from .patching import KEY, with_region_settings
 from .region_sampling import region_setting_inputs
 from .search_words import SEARCH_WORDS
@@ -98,13 +99,14 @@ class CCVDSampler(io.ComfyNode):
         settings = RegionSettings(**region_settings)
         regional = any(has_regions(extra[KEY].prompt) for _, extra in positive if KEY in extra)
         if settings.mode != "attention" and not regional:
-            cls.hint(
-                f"No regions in the positive conditioning: {settings.mode!r} changes nothing. Connect Region Mask."
+            hint(
+                cls, f"No regions in the positive conditioning: {settings.mode!r} changes nothing. Connect Region Mask."
             )
         elif regional and (unreached := settings.unreached(1 - denoise)):
-            cls.hint(
+            hint(
+                cls,
                 f"With denoise {denoise:g}, sampling begins after {1 - denoise:.0%} of the schedule: {unreached} "
-                f"reaches no step. Raise it above {1 - denoise:.2f}, or raise denoise."
+                f"reaches no step. Raise it above {1 - denoise:.2f}, or raise denoise.",
             )
         model = with_region_settings(model, settings)
         # ComfyUI's nodes.py, by name: to tools that read this file `nodes` is our own package.
@@ -114,10 +116,3 @@ class CCVDSampler(io.ComfyNode):
                 model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise
             )
         )
-
-    @classmethod
-    def hint(cls, text: str) -> None:
-        """Show a line under the node."""
-        from server import PromptServer
-
-        PromptServer.instance.send_progress_text(text, cls.hidden.unique_id)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from comfy.model_management import get_free_memory
 from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..ccvd_core.region_inputs import boxes_as_regions, painted_regions
 from ..ccvd_core.region_layout import RegionLayoutError, parse_layout
-from ..ccvd_core.region_pixels import mask_at, moves, pixel_box_at
+from ..ccvd_core.region_pixels import check_mask_size, first_masks, moves, pixel_box_at
 from ..ccvd_core.regions import RegionSet
+from .hints import hint
 from .region_pictures import check_background, editor_frames, preview
 from .search_words import SEARCH_WORDS
 from .types import RegionsType
@@ -106,6 +108,7 @@ class RegionMask(io.ComfyNode):
                 io.BoundingBox.Output("boxes_out", display_name="boxes"),
                 io.Image.Output("preview"),
             ],
+            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -141,6 +144,9 @@ class RegionMask(io.ComfyNode):
         boxed = [] if boxes is None else boxes_as_regions(boxes, prompts[len(painted) :], width, height)
         regions = RegionSet(width, height, (*parse_layout(layout).regions, *painted, *boxed))
         check_background(background)
+        free: Any = get_free_memory(torch.device("cpu"))
+        if warning := check_mask_size(regions, free):
+            hint(cls, warning)
         under = [] if background is None else ui.PreviewImage(editor_frames(background), cls=cls).values
         return io.NodeOutput(
             regions,
@@ -149,13 +155,6 @@ class RegionMask(io.ComfyNode):
             preview(regions, background),
             ui={BACKGROUND: under},
         )
-
-
-def first_masks(regions: RegionSet) -> Tensor:
-    """[regions, height, width] at the first frame; one black mask if there are no regions."""
-    size = regions.width, regions.height
-    masks = [mask_at(region, 0.0, *size) for region in regions.regions]
-    return torch.stack(masks) if masks else torch.zeros(1, regions.height, regions.width)
 
 
 def pixel_boxes(regions: RegionSet, frames: int) -> list[list[dict[str, int]]]:

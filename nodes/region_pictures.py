@@ -19,6 +19,8 @@ from .pictures import INK, PAPER, font, to_image
 
 EDITOR_FRAMES, EDITOR_SIDE = 12, 640
 SHEET_TIMES, SHEET_COLUMNS, SHEET_SIDE = 6, 3, 448
+PREVIEW_SIDE = 2048
+"""A picture to look at needs no more, whatever the frame's size."""
 FILL = 0.28
 """How much of a region's colour lies over the background."""
 
@@ -43,11 +45,12 @@ def editor_frames(background: Float[Tensor, "frames height width channels"]) -> 
 
 
 def preview(regions: RegionSet, background: Tensor | None) -> Float[Tensor, "1 height width 3"]:
-    """The regions over the background; a sheet of several times if one moves."""
-    if not any(moves(region) for region in regions.regions):
-        return to_image(picture_at(regions, background, 0.0, (regions.width, regions.height)))
-    scale = min(1.0, SHEET_SIDE / max(regions.width, regions.height))
+    """The regions over the background, no larger than `PREVIEW_SIDE`; a sheet of several times if one moves."""
+    still = not any(moves(region) for region in regions.regions)
+    scale = min(1.0, (PREVIEW_SIDE if still else SHEET_SIDE) / max(regions.width, regions.height))
     size = max(1, round(regions.width * scale)), max(1, round(regions.height * scale))
+    if still:
+        return to_image(picture_at(regions, background, 0.0, size))
     times = [index / (SHEET_TIMES - 1) for index in range(SHEET_TIMES)]
     return to_image(sheet([picture_at(regions, background, t, size) for t in times], times))
 

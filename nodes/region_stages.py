@@ -56,7 +56,8 @@ class Beginning:
     def remember(self, place: Place, level: float, frames: Tensor, first: Tensor, clean: Tensor, clip: Tensor) -> None:
         """Keep what was predicted for these frames of a `clip`."""
         if place not in self.surroundings:
-            self.surroundings[place] = Surroundings(level, *(torch.zeros_like(clip).to(first) for _ in range(2)))
+            empty = torch.zeros_like(clip).to(first)
+            self.surroundings[place] = Surroundings(level, empty, empty.clone())
         known = self.surroundings[place]
         known.first[:, :, frames], known.clean[:, :, frames] = first, clean
         known.windows.add(window(frames))

@@ -26,3 +26,17 @@ def comfyui() -> Path:
 def server(comfyui: Path) -> Iterator[ComfyServer]:
     with sigterm_is_ctrl_c(), ComfyServer(comfyui) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def scenes_library(server: ComfyServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The library `scenes` with the concepts <rex>, a dog, and <kit>, a cat."""
+    from .graphs import Graph, put_pictures, run
+
+    put_pictures(server, tmp_path_factory.mktemp("scenes"), "scenes", [(64, 64), (64, 64)])
+    graph = Graph()
+    images = graph.add("LoadImageDataSetFromFolder", folder="scenes").out()
+    first = graph.learn(images=images, library="scenes")
+    graph.learn(images=images, library="scenes", name="kit", class_words="cat", seed=1, after=first.out())
+    run(server, graph)
+    return "scenes"

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from .graphs import Graph, Node, concept_file, put_demo_model, put_pictures, run
+from .graphs import Graph, Node, concept_file, put_demo_model, run
 
 if TYPE_CHECKING:
     from comfy_server import ComfyServer
 
 LIBRARY = "scenes"
+pytestmark = pytest.mark.usefixtures("scenes_library")
 REX, KIT, PARK = "a <rex> on green grass", "a <kit> on blue sky", "a star on green grass"
 ROUNDING = {"atol": 2e-4, "rtol": 1e-3}
 """The same sums in matrix products of other sizes, float32."""
@@ -24,18 +25,6 @@ Box = tuple[float, float, float, float]
 ALL: Box = (0.0, 0.0, 1.0, 1.0)
 LEFT: Box = (0.0, 0.0, 0.5, 1.0)
 RIGHT: Box = (0.5, 0.0, 0.5, 1.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def library(server: ComfyServer, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A library with the concepts <rex>, a dog, and <kit>, a cat."""
-    put_pictures(server, tmp_path_factory.mktemp("scenes"), "scenes", [(64, 64), (64, 64)])
-    graph = Graph()
-    images = graph.add("LoadImageDataSetFromFolder", folder="scenes").out()
-    first = graph.learn(images=images, library=LIBRARY)
-    graph.learn(images=images, library=LIBRARY, name="kit", class_words="cat", seed=1, after=first.out())
-    run(server, graph)
-    return LIBRARY
 
 
 def draw(graph: Graph, *regions: tuple[str, str, Box], strength: float = 1.0) -> Node:
@@ -267,11 +256,11 @@ def test_stock_conditionings_beside_a_scene(server: ComfyServer, mode: str) -> N
     assert (in_area[..., :2, :2] - ours[..., :2, :2]).abs().max() > 1e-3
 
 
-def test_a_conditioning_with_hooks_beside_a_scene(server: ComfyServer, library: str) -> None:
+def test_a_conditioning_with_hooks_beside_a_scene(server: ComfyServer) -> None:
     """Hooks make ComfyUI run the two in calls of their own."""
     loras = server.base / "models" / "loras"
     loras.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(concept_file(server, library, "kit"), loras / "kit.safetensors")
+    shutil.copyfile(concept_file(server, LIBRARY, "kit"), loras / "kit.safetensors")
     graph = Graph()
     used = scene(graph, PARK, ("", REX, LEFT))
     hooks = graph.add("CreateHookLoraModelOnly", lora_name="kit.safetensors", strength_model=1.0).out()
