@@ -32,6 +32,25 @@ function keepOwnValues(node) {
   }
 }
 
+/**
+ * When a node is done, what it shows takes the place of its live previews: the page leaves the last one on top, and Nodes 2.0
+ * shows it twice. Only the page's own store, which every other store knows, can take it away there.
+ */
+function endLivePreviews(node) {
+  const executed = node.onExecuted;
+  node.onExecuted = function onExecuted(...given) {
+    const result = executed?.apply(this, given);
+    const place = !this.graph || this.graph.isRootGraph ? String(this.id) : `${this.graph.id}:${this.id}`;
+    if (!app.nodePreviewImages[place]) return result;
+    app.extensionManager._p?._s?.get("nodeOutput")?.revokePreviewsByLocatorId?.(place);
+    delete app.nodePreviewImages[place];
+    // The classic canvas looks again at what a node shows when it is not what it was.
+    this.images = null;
+    this.graph?.setDirtyCanvas(true);
+    return result;
+  };
+}
+
 app.registerExtension({
   name: "CCVD.NodePage",
   nodeCreated(node) {
@@ -39,5 +58,6 @@ app.registerExtension({
     showPictures(node);
     translatePlaceholders(node);
     keepOwnValues(node);
+    endLivePreviews(node);
   },
 });

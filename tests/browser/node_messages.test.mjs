@@ -33,7 +33,7 @@ for (const vueNodes of [false, true]) {
     await comfy.clear();
     model = await comfy.add("CCVD_DemoModel", [20, 300]);
     learn = await comfy.add("CCVD_LearnConcept", [380, 240], {
-      name: "mimi", class_words: "cat", library: `notices_${comfy.mode}`, steps: 1, preview_every: 0, megapixels_percent: 1, still_frames: 1,
+      name: "mimi", class_words: "cat", library: `notices_${comfy.mode}`, steps: 2, preview_every: 1, megapixels_percent: 1, still_frames: 1,
     });
     aggregate = await comfy.add("CCVD_AggregateAdapters", [820, 300], { prompt: "a <mimy> on grass" });
     sampler = await comfy.add("KSampler", [1250, 200]);
@@ -82,6 +82,11 @@ for (const vueNodes of [false, true]) {
       } else {
         await comfy.until(([id, source]) => app.graph.getNodeById(id).imgs?.[0]?.src.includes(source), [learn, source]);
       }
+      // And not the last live preview besides.
+      const pictures = await comfy.run(([id, vueNodes]) => (
+        vueNodes ? [...document.querySelectorAll(`[data-node-id="${id}"] img`)] : app.graph.getNodeById(id).imgs
+      ).map((one) => one.src), [learn, vueNodes]);
+      assert.ok(pictures.length === 1 && pictures[0].includes(source), `${pictures}`);
       await comfy.screenshot("7 lesson's picture");
     });
 
