@@ -214,8 +214,8 @@ class ConceptLearner:
             self._optimizer.zero_grad()
             became = "too steep to follow" if torch.isfinite(total) else total.item()
             raise LearningError(
-                f"The loss became {became} at step {self.done + 1}. The concept up to step {self.done} is kept. "
-                "Lower the learning rate (a third of it is a good next try), or look for damaged pictures."
+                f"The loss became {became} at step {self.done + 1}. Lower the learning rate (a third of it is a good "
+                "next try), or look for damaged pictures."
             )
         share = rate_share(self.done, self._settings.steps)
         for group, lr in zip(self._optimizer.param_groups, (self._settings.lr, self._settings.token_lr), strict=False):
@@ -236,19 +236,23 @@ class ConceptLearner:
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from `state()` of a learner built with the same arguments. Raises LearningError if it does not fit."""
-        try:
-            for site, (a, b) in self._adapters.items():
-                a.copy_(state[f"{site}.a"])
-                b.copy_(state[f"{site}.b"])
-            self._tokens.copy_(state["tokens"])
-        except (KeyError, RuntimeError) as error:
-            raise LearningError(f"The saved progress does not fit these settings ({error}); start afresh.") from error
+        mine = {key: value.shape for key, value in self.state().items() if not key.startswith("optimizer.")}
+        theirs = {key: value.shape for key, value in state.items() if not key.startswith("optimizer.")}
+        if mine != theirs:
+            differ = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+            raise LearningError(
+                f"The saved progress does not fit these settings ({', '.join(differ[:3])}); start afresh."
+            )
         optimizer = self._optimizer.state_dict()
         optimizer["state"] = {}
         for key, value in state.items():
             if key.startswith("optimizer."):
                 _, index, name = key.split(".")
                 optimizer["state"].setdefault(int(index), {})[name] = value
+        for site, (a, b) in self._adapters.items():
+            a.copy_(state[f"{site}.a"])
+            b.copy_(state[f"{site}.b"])
+        self._tokens.copy_(state["tokens"])
         self._optimizer.load_state_dict(optimizer)
         self.done = int(state["done"])
 

@@ -11,9 +11,7 @@ from .errors import LearningError
 from .learning_step import LearningSettings
 
 GIB = 1024**3
-DEMO_FRAMES = 9
-"""Frames of a clip of the demo base."""
-DEMO_AREA, FULL_AREA = 128 * 128, 500 * 500
+WORD_ROWS = 8
 WEIGHT_COPIES = 4
 """fp32 weight, gradient and AdamW's two moments."""
 
@@ -50,6 +48,19 @@ def learning_need(
     return LearningNeed(parameters, parameters * 4 * WEIGHT_COPIES, activations)
 
 
+def bytes_to_write(backbone: Backbone, kind: Kind, settings: LearningSettings) -> int:
+    """What a lesson writes at most: its progress (weights and AdamW's two moments), and the concept itself.
+
+    Class words are counted as `WORD_ROWS` text rows per layer; tokens and keys stand in the concept's header in base64.
+    """
+    sites = [site for site in backbone.sites if site.id in set(backbone.site_ids(kind))]
+    adapters = 4 * sum(settings.rank * (site.in_features + site.out_features) for site in sites)
+    rows = 4 * backbone.layers * backbone.text_width
+    progress = 3 * (adapters + WORD_ROWS * rows) + 32 * settings.steps
+    concept = adapters + 4 * (WORD_ROWS + 2) * rows // 3
+    return progress + concept + 1024**2
+
+
 def check_fits(need: LearningNeed, free_bytes: int) -> None:
     """Raise LearningError with advice when learning would run out of memory."""
     if need.total_bytes > free_bytes:
@@ -69,11 +80,6 @@ def is_demo_base(backbone: Backbone) -> bool:
     return hidden_width(backbone) < 1024
 
 
-def usual_area(backbone: Backbone) -> int:
-    """Pixels of a frame to learn at: what the demo base draws, and what trainers in use take for Wan."""
-    return DEMO_AREA if is_demo_base(backbone) else FULL_AREA
-
-
 def preset(backbone: Backbone, kind: Kind) -> LearningSettings:
     """Settings measured or in wide use for a base of this size; every one can be overridden in the node."""
     if is_demo_base(backbone):
@@ -83,7 +89,7 @@ def preset(backbone: Backbone, kind: Kind) -> LearningSettings:
             )
         # Single frames alone teach only the first latent frame: the likeness fades in later ones.
         return LearningSettings(
-            steps=600, rank=16, lr=1e-3, token_lr=1e-2, batch=4, time_mean=0.7, still_frames=DEMO_FRAMES
+            steps=600, rank=16, lr=1e-3, token_lr=1e-2, batch=4, time_mean=0.7, still_frames=backbone.video.length
         )
     # Wan 1.3B and 14B: what trainers in use take for pictures and short clips.
     return LearningSettings(steps=800, rank=16, lr=1e-4, token_lr=1e-3, batch=1)

@@ -1,25 +1,20 @@
-"""Pictures and clips as an artist brings them -> what a video model learns from; and small pictures to look at.
+"""Pictures and frames as an artist brings them -> what a video model learns from.
 
 Pixels come as ComfyUI has them, channels last, 0..1, and leave channels first. Everything here is a pure function.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .errors import MediaError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 CHANNELS = {1: "greyscale", 3: "RGB", 4: "RGBA"}
 BACKGROUND = 0.5
@@ -28,8 +23,6 @@ PORTRAIT_TOP = 1 / 3
 """Share of what a portrait loses that is lost at the top: faces are in the upper half."""
 TOLERANCE = 0.25
 """How far pixels may lie outside 0..1: upscalers and VAEs overshoot a little; the rest is clipped."""
-MAX_BYTES = 2 * 1024**3
-"""81 frames of 1920 x 1080 as float32."""
 MAX_ASPECT = 4.0
 AREA_WEIGHT = 0.25
 """How much area may be given up to crop less: a percent of area counts as a quarter percent of cropping."""
@@ -38,23 +31,16 @@ AREA_WEIGHT = 0.25
 # Checks
 
 
-def check_media(media: Tensor | Sequence[Tensor], max_bytes: int = MAX_BYTES) -> None:
-    """Raise MediaError, in an artist's words, for pictures or frames that cannot be learned from.
+def check_media(media: Tensor | Sequence[Tensor]) -> None:
+    """Raise MediaError, in an artist's words, for pictures that cannot be learned from.
 
     `media`: [n, height, width, channels] or one [height, width, channels], or several of these; floats in 0..1.
-    `max_bytes` bounds the whole as float32.
     """
     batches = [media] if isinstance(media, Tensor) else list(media)
     for batch in batches:
         check_shape(batch)
     if not sum(1 if batch.ndim == 3 else batch.shape[0] for batch in batches):
         raise MediaError("There are no pictures: expected at least one picture or frame; got 0. Connect some.")
-    size = 4 * sum(batch.numel() for batch in batches)
-    if size > max_bytes:
-        raise MediaError(
-            f"The pictures or frames are too large: expected at most {size_text(max_bytes)}; got {size_text(size)}. "
-            "Scale them down or use fewer frames before they come here: half the width and height need a quarter."
-        )
     number = 0
     for batch in batches:
         for picture in batch if batch.ndim == 4 else [batch]:
@@ -96,11 +82,7 @@ def check_pixels(picture: Float[Tensor, "height width channels"], number: int) -
         )
 
 
-def size_text(size: int) -> str:
-    return f"{size / 1024**3:.1f} GB" if size >= 1024**3 // 10 else f"{size / 1024**2:.1f} MB"
-
-
-# Pictures and clips to learn from
+# Pictures to learn from
 
 
 def prepare_pictures(
@@ -125,22 +107,6 @@ def prepare_pictures(
 def still_clip(picture: Float[Tensor, "1 3 1 height width"], frames: int) -> Float[Tensor, "1 3 frames height width"]:
     """A clip in which nothing moves: what a video model needs to see of a picture beyond its first latent frame."""
     return picture.expand(-1, -1, frames, -1, -1)
-
-
-def prepare_clip(
-    clip: Float[Tensor, "clip_frames clip_height clip_width channels"], size: tuple[int, int], frames: int
-) -> Float[Tensor, "1 3 frames height width"]:
-    """A clip of `size` (height, width) in 0..1, evenly spread over the whole given one.
-
-    Frames come as 4 k + 1: the largest such number that neither `frames` nor the clip's length is below. A clip of one
-    frame is a picture. Raises MediaError.
-    """
-    check_shape(clip)
-    if clip.ndim != 4 or not clip.shape[0]:
-        raise MediaError(f"A clip has no frames: expected [frames, height, width, channels]; got {list(clip.shape)}.")
-    count = largest_frames(min(frames, clip.shape[0]))
-    chosen = torch.linspace(0, clip.shape[0] - 1, count, dtype=torch.float64).round().long().tolist()
-    return torch.stack([fit_picture(clip[index], size) for index in chosen], 1).unsqueeze(0)
 
 
 def largest_frames(count: int) -> int:
@@ -216,66 +182,11 @@ def to_rgb(picture: Float[Tensor, "*n height width channels"]) -> Float[Tensor, 
     return pixels
 
 
-# Pictures to look at
+def to_bytes(pixels: Float[Tensor, "*any"]) -> UInt8[Tensor, "*any"]:
+    """Pixels in 0..1 in 8 bits, as files have them and a lesson keeps them."""
+    return (pixels * 255).round().to(torch.uint8)
 
 
-def contact_sheet(
-    clips: Sequence[Float[Tensor, "_ _ _ 3"]], labels: Sequence[str], columns: int = 4, cell_height: int = 128
-) -> Float[Tensor, "height width 3"]:
-    """One row per clip: its label, and below it up to `columns` frames evenly spread from the first to the last.
-
-    Raises MediaError without clips or when labels and clips differ in number.
-    """
-    from PIL import Image, ImageDraw, ImageFont
-
-    if not clips or len(clips) != len(labels) or columns < 1 or cell_height < 1:
-        raise MediaError(
-            "A contact sheet needs at least one clip, one label per clip and at least one column; got "
-            f"{len(clips)} clips, {len(labels)} labels, {columns} columns."
-        )
-    gap, line = 4, 20
-    strips = [[thumbnail(clip[index], cell_height) for index in spread(len(clip), columns)] for clip in clips]
-    font = ImageFont.load_default(13)
-    widths = [sum(cell.width + gap for cell in strip) for strip in strips]
-    width = max(*widths, *(math.ceil(font.getlength(label)) + gap for label in labels)) + gap
-    sheet = Image.new("RGB", (width, len(clips) * (cell_height + line + gap) + gap), "#1d2026")
-    draw = ImageDraw.Draw(sheet)
-    for row, (strip, label) in enumerate(zip(strips, labels, strict=True)):
-        left, top = gap, gap + row * (cell_height + line + gap)
-        draw.text((left, top), label, fill="#e6e6e6", font=font)
-        for cell in strip:
-            sheet.paste(cell, (left, top + line))
-            left += cell.width + gap
-    pixels = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8)
-    return pixels.reshape(sheet.height, sheet.width, 3).float() / 255
-
-
-def spread(count: int, wanted: int) -> list[int]:
-    """At most `wanted` of the indices below `count`, evenly spread, first and last among them."""
-    if not count:
-        raise MediaError("A clip has no frames: expected at least one; got 0. Leave it out.")
-    return torch.linspace(0, count - 1, min(wanted, count), dtype=torch.float64).round().long().tolist()
-
-
-def thumbnail(frame: Float[Tensor, "h w channels"], height: int) -> Image.Image:
-    """A frame scaled to `height`."""
-    picture = to_picture(frame)
-    return picture.resize((max(1, round(picture.width * height / picture.height)), height))
-
-
-def picture_bytes(frame: Float[Tensor, "height width channels"], max_side: int = 256) -> bytes:
-    """A WebP picture, at most `max_side` pixels in width and height. Pixels that are not numbers become black."""
-    picture = to_picture(frame)
-    picture.thumbnail((max_side, max_side))
-    buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=85)
-    return buffer.getvalue()
-
-
-def to_picture(frame: Float[Tensor, "height width channels"]) -> Image.Image:
-    """A frame in 0..1 as a Pillow picture."""
-    from PIL import Image
-
-    pixels = to_rgb(frame.detach().cpu()).nan_to_num(0.0, 1.0, 0.0).clamp(0, 1)
-    data = (pixels * 255).round().to(torch.uint8).contiguous()
-    return Image.frombytes("RGB", (data.shape[1], data.shape[0]), data.numpy().tobytes())
+def to_floats(pixels: UInt8[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Pixels in 8 bits as float32 in 0..1: exact for a picture that came from a file and kept its size."""
+    return pixels.float() / 255

@@ -18,6 +18,8 @@ ADVICE: Sequence[tuple[tuple[int, ...], str]] = (
     ((errno.EISDIR,), "it is a folder. Move it or use another name."),
 )
 
+ZEROS = bytes(1024**2)
+
 
 def advice(error: OSError) -> str:
     """What an operating system's error means to an artist."""
@@ -64,3 +66,39 @@ def publish(temporary: Path, path: Path) -> None:
         except BaseException:
             path.unlink()
             raise
+
+
+class ReservedSpace:
+    """Space on a disk that is taken before it is needed, by a file of that size that `release` deletes.
+
+    Raises OSError when the disk has not so much; nothing is left behind then.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        try:
+            with open(path, "wb") as file:
+                fill(file.fileno(), size)
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Give the space free for what it was kept for; more than once does no harm."""
+        with suppress(OSError):
+            self._path.unlink()
+
+
+def fill(descriptor: int, size: int) -> None:
+    """Give an empty file `size` bytes that are there on the disk, and not only in its length. Raises OSError."""
+    allocate = getattr(os, "posix_fallocate", None)
+    try:
+        if allocate is None:
+            raise OSError(errno.ENOSYS, "no way to allocate")
+        allocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        for start in range(0, size, len(ZEROS)):
+            os.write(descriptor, ZEROS[: size - start])
+    os.fsync(descriptor)

@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..ccvd_core.clips import WINDOWS
 from ..ccvd_core.concept import KINDS
 from ..ccvd_core.retention import FORMS
 from .lesson import LEARNED_HERE, Lesson, written_name
@@ -109,12 +110,12 @@ class LearnConcept(io.ComfyNode):
                     advanced=True,
                 ),
                 io.Int.Input(
-                    "frames",
-                    default=9,
-                    min=5,
+                    "length",
+                    default=0,
+                    min=0,
                     max=129,
-                    step=4,
-                    tooltip="Frames to take from each clip (4k + 1), spread over its length.",
+                    tooltip="Frames to take from a clip at once (4k + 1), at the base model's own frame rate. 0: what "
+                    "suits this base model, 33 on Wan (2 seconds).",
                     advanced=True,
                 ),
                 io.Int.Input(
@@ -156,12 +157,25 @@ class LearnConcept(io.ComfyNode):
                     "0.875, image-to-video 0.9.",
                     advanced=True,
                 ),
+                io.Combo.Input(
+                    "windows",
+                    options=list(WINDOWS),
+                    default="first",
+                    tooltip="What to take of a longer clip: its first `length` frames, up to four parts spread over it "
+                    "(uniform), or all of it, in parts.",
+                    advanced=True,
+                ),
                 io.Image.Input(
                     "images",
                     optional=True,
-                    tooltip="Pictures, a batch or a list, of any size. For a motion: the frames of one clip.",
+                    tooltip="Pictures, a batch or a list, of any size. For a motion: the frames of one clip, at the "
+                    "base model's own frame rate.",
                 ),
-                io.Video.Input("video", optional=True, tooltip="Clips: one video, or a list of them."),
+                io.Video.Input(
+                    "video",
+                    optional=True,
+                    tooltip="Clips: one video, or a list of them. They are learned at their own speed.",
+                ),
                 io.String.Input(
                     "captions",
                     optional=True,
@@ -202,4 +216,4 @@ class LearnConcept(io.ComfyNode):
     @classmethod
     def execute(cls, **lists: Any) -> io.NodeOutput:
         inputs = {key: values[0] if key not in LISTS and values else values for key, values in lists.items()}
-        return Lesson(cls, cls.hidden.unique_id, **inputs).run()
+        return Lesson(cls.hidden.unique_id, **inputs).run()

@@ -33,8 +33,8 @@ def text_picture(text: str) -> Float[Tensor, "1 height width 3"]:
     return to_image(picture)
 
 
-def loss_picture(losses: Sequence[float], title: str) -> Float[Tensor, "1 height width 3"]:
-    """The loss per step (thin) and its running mean (thick)."""
+def loss_picture(losses: Sequence[float], title: str, steps: int = 0) -> Float[Tensor, "1 height width 3"]:
+    """The loss over `steps` steps (thin) and its running mean (thick)."""
     width, height, left, bottom = 640, 360, 64, 36
     picture = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(picture)
@@ -59,7 +59,7 @@ def loss_picture(losses: Sequence[float], title: str) -> Float[Tensor, "1 height
         draw.line(points(values), fill=GRID_COLOUR, width=1)
         draw.line(points(means), fill=LINE_COLOUR, width=3)
         draw.text((left, height - 26), "step 1", fill=INK, font=font(12))
-        draw.text((width - 90, height - 26), f"step {len(values)}", fill=INK, font=font(12))
+        draw.text((width - 90, height - 26), f"step {steps or len(values)}", fill=INK, font=font(12))
     return to_image(picture)
 
 

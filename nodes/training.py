@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import comfy.model_management as memory
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ..ccvd_core.learning import ConceptLearner
 from .own_weights import forget_inference_buffers, leave_inference_mode, own_weights
 
 CHECKPOINT_SECONDS = 20.0
@@ -69,43 +63,8 @@ def job_digest(description: Mapping[str, Any], tensors: list[Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode())
     for tensor in tensors:
         digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]
-
-
-@dataclass
-class Checkpoint:
-    """Progress of one job on disk: taken up again after Cancel, an error or a killed process."""
-
-    path: Path
-    job: str
-    losses: list[float] = field(default_factory=list)
-
-    def save(self, learner: ConceptLearner) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        metadata = {"job": self.job, "losses": json.dumps(self.losses)}
-        save_file({key: value.cpu() for key, value in learner.state().items()}, partial, metadata)
-        partial.replace(self.path)
-
-    def restore(self, learner: ConceptLearner) -> bool:
-        """Load progress of this very job into the learner; another job's or a damaged file is left aside."""
-        try:
-            with safe_open(self.path, "pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("job") != self.job:
-                    return False
-                learner.load_state({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 - not a dict
-        except FileNotFoundError:
-            return False
-        except (OSError, SafetensorError) as error:
-            logging.warning("CCVD: saved progress %s cannot be read (%s): starting afresh", self.path, error)
-            return False
-        self.losses[:] = json.loads(metadata["losses"])
-        return True
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
 
 
 class Clock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 import sys
@@ -46,7 +47,7 @@ class Progress:
             running = [state for state in data["nodes"].values() if state["state"] == "running" and state["max"] > 1]
             self._step = "".join(f"{state['value']:.0f}/{state['max']:.0f}" for state in running[-1:])
         elif kind == "progress_text":
-            self._text = " ".join(data["text"].split())
+            self._text = " ".join(html.unescape(data["text"]).split())
         else:
             return
         self._show()

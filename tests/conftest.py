@@ -17,6 +17,9 @@ CHECKED = (
     "noise_merge",
     "learning",
     "media",
+    "clips",
+    "video_file",
+    "thumbnails",
 )
 
 # In the tests against the real ComfyUI, the pack is only ever loaded by ComfyUI.

@@ -171,6 +171,17 @@ class TokenGrid:
         return self.frames * self.height * self.width
 
 
+@dataclass(frozen=True)
+class VideoForm:
+    """What a base model makes and was trained on: frames a second, and what suits learning on it."""
+
+    rate: float
+    length: int
+    """Frames of a clip to learn from."""
+    area: int
+    """Pixels of a frame to learn at."""
+
+
 def stack_shown(prompts: Sequence[AnyPrompt], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """What the prompts of a batch are shown, tensors batched; all are shown the same kinds of things."""
     return {
@@ -211,6 +222,7 @@ class Backbone(ABC):
     """What the model computes in."""
     sites: tuple[LinearSite, ...]
     fingerprint: BaseFingerprint
+    video: VideoForm
 
     @abstractmethod
     def encode(self, text: str) -> EncodedText:

@@ -26,7 +26,7 @@ from .base import (
     stack_shown,
 )
 from .wan_references import added_tokens, reference_frames
-from .wan_sites import wan_fingerprint, wan_grid, wan_sites
+from .wan_sites import wan_fingerprint, wan_grid, wan_sites, wan_video
 
 
 class ComfyWanBackbone(Backbone):
@@ -56,6 +56,8 @@ class ComfyWanBackbone(Backbone):
         self.fingerprint: BaseFingerprint = wan_fingerprint(
             self.sites, self.layers, self._model.in_dim, [block.modulation for block in self._model.blocks]
         )
+        # Image-to-video and control models take more channels in than they make.
+        self.video = wan_video(self._model.out_dim, self._model.dim)
 
     def encode(self, text: str) -> EncodedText:
         return self._encode_text(text)

@@ -23,7 +23,7 @@ from .base import (
     flow_matching_pair,
     stack_contexts,
 )
-from .wan_sites import wan_fingerprint, wan_grid, wan_sites
+from .wan_sites import wan_fingerprint, wan_grid, wan_sites, wan_video
 
 DIFFUSERS_NAMES = {
     "self_attn.q": "attn1.to_q",
@@ -56,6 +56,8 @@ class DiffusersWanBackbone(Backbone):
             config.in_channels,  # type: ignore[union-attr]
             [block.scale_shift_table for block in self.blocks()],  # type: ignore[misc]
         )
+        width = config.num_attention_heads * config.attention_head_dim  # type: ignore[union-attr]
+        self.video = wan_video(config.out_channels, width)  # type: ignore[union-attr]
 
     def encode(self, text: str) -> EncodedText:
         return self._encode_text(text)

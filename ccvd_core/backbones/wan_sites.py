@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..concept import BaseFingerprint
-from .base import ActsOn, LinearSite, Role, TokenGrid
+from .base import ActsOn, LinearSite, Role, TokenGrid, VideoForm
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,30 @@ SITE_PARTS = (
     SitePart("ffn.0", "motion", "video"),
     SitePart("ffn.2", "motion", "video"),
 )
+
+
+@dataclass(frozen=True)
+class WanFamily:
+    """The models of this many latent channels that are at least this wide, and what they make."""
+
+    channels: int
+    width: int
+    video: VideoForm
+
+
+FAMILIES = (
+    WanFamily(48, 1024, VideoForm(rate=24.0, length=33, area=500 * 500)),  # Wan 2.2 5B
+    WanFamily(0, 1024, VideoForm(rate=16.0, length=33, area=500 * 500)),  # Wan 2.1, and 2.2 14B
+    WanFamily(
+        0, 0, VideoForm(rate=8.0, length=9, area=128 * 128)
+    ),  # the demo base: the smallest Wan is 8 times as wide
+)
+"""From the most special to the most general: the first that a model reaches is its own."""
+
+
+def wan_video(channels: int, width: int) -> VideoForm:
+    """What a model with latents of `channels` and tokens of `width` makes."""
+    return next(f.video for f in FAMILIES if channels >= f.channels and width >= f.width)
 
 
 def wan_sites(model: nn.Module, layers: int, names: Mapping[str, str] | None = None) -> tuple[LinearSite, ...]:

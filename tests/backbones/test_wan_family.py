@@ -41,12 +41,12 @@ def lesson(clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     """Learn Concept's work without a server: a lesson on a clip, or with `picture` on its first frame."""
     module = from_pack("nodes.lesson")
     monkeypatch.setattr(module, "open_library", lambda name: ConceptLibrary(tmp_path / name))
-    monkeypatch.setattr(module, "ui", SimpleNamespace(PreviewImage=lambda *_, **__: None))
+    monkeypatch.setattr(from_pack("nodes.lesson_results"), "thumbnail_on_node", lambda concept: None)
     monkeypatch.setattr(module.Lesson, "_say", lambda self, text: None)
     from comfy_api.latest import InputImpl, Types
 
     def make(model: Any, vae: Any, picture: bool = False, **changes: Any) -> Any:
-        video = InputImpl.VideoFromComponents(Types.VideoComponents(images=FRAMES, frame_rate=Fraction(16)))
+        video = InputImpl.VideoFromComponents(Types.VideoComponents(images=FRAMES, frame_rate=Fraction(8)))
         media = {"images": [FRAMES[:1]]} if picture else {"video": [video]}
         usual = {
             "name": "rex",
@@ -60,14 +60,15 @@ def lesson(clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
             "retention_form": "subspace",
             "seed": 0,
             "megapixels_percent": 0,
-            "frames": 9,
+            "length": 9,
+            "windows": "first",
             "still_frames": 1,
             "preview_every": 1,
             "noise_from": 0.0,
             "noise_to": 1.0,
             "captions": ["a <rex> runs"],
         }
-        base = {"node": None, "node_id": None, "model": model, "clip": clip, "vae": vae}
+        base = {"node_id": None, "model": model, "clip": clip, "vae": vae}
         return module.Lesson(**{**base, **usual, **media, **changes})
 
     return make
@@ -319,5 +320,5 @@ def test_sizes_are_whole_tokens_of_the_model(name: str, multiple: int, lesson: C
     for height, width in ((100, 75), (10, 200), (7, 7)):
         pictures = [torch.rand(1, height, width, 3)]
         made = lesson(build(FAMILY[name]), vae, picture=True, images=pictures)
-        sides = made._pixels[0].shape[-2:]
+        sides = made._items[0].pieces[0].shape[-2:]
         assert all(side % multiple == 0 and side > 0 for side in sides)

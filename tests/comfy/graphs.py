@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import shutil
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -59,11 +60,12 @@ class Graph:
             "retention_form": "subspace",
             "seed": 0,
             "megapixels_percent": 0,
-            "frames": 9,
+            "length": 0,
             "still_frames": 0,
             "preview_every": 0,
             "noise_from": 0.0,
             "noise_to": 1.0,
+            "windows": "first",
         }
         return self.add("CCVD_LearnConcept", **{**usual, **changes})
 
@@ -129,7 +131,11 @@ class Run:
         return [data["value"] for kind, data in self.events if kind == "progress" and data["node"] == node.id]
 
     def texts(self, node: Node) -> list[str]:
-        """Lines that appeared under a node."""
+        """Lines that appeared under a node, as the page shows them: it reads them as HTML."""
+        return [html.unescape(text) for text in self.raw_texts(node)]
+
+    def raw_texts(self, node: Node) -> list[str]:
+        """The same as they were sent."""
         return [data["text"] for kind, data in self.events if kind == "progress_text" and data["node"] == node.id]
 
     def previews(self) -> list[bytes]:
@@ -191,16 +197,18 @@ def put_pictures(server: ComfyServer, tmp_path: Path, folder: str, sizes: list[t
     return [int(Path(name).stem) for name in os.listdir(server.base / "input" / folder)]
 
 
-def put_clip(server: ComfyServer, tmp_path: Path, folder: str, name: str, codec: str) -> None:
-    """Put a clip of 12 frames, 64 x 48, with a square that moves right, into a folder of ComfyUI's inputs."""
+def put_clip(
+    server: ComfyServer, tmp_path: Path, folder: str, name: str, codec: str, frames: int = 12, rate: int = 8
+) -> None:
+    """Put a clip, 64 x 48, with a square that moves right, into a folder of ComfyUI's inputs."""
     import av
 
     with av.open(tmp_path / name, "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(8))
+        stream = container.add_stream(codec, rate=Fraction(rate))
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for number in range(12):
+        for number in range(frames):
             pixels = np.full((48, 64, 3), 80, np.uint8)
-            pixels[16:32, 4 * number : 4 * number + 16] = (250, 200, 0)
+            pixels[16:32, number % 12 * 4 : number % 12 * 4 + 16] = (250, 200, 0)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
     server.put_input(tmp_path / name, folder)

@@ -68,7 +68,7 @@ def test_learn_concept_refuses(server: ComfyServer, changes: dict[str, Any], wor
         ("steps", -5, r"steps must be at least 1; got -5"),
         ("rank", 513, r"rank must be between 1 and 512; got 513"),
         ("rank", -1, r"rank must be between 1 and 512; got -1"),
-        ("frames", 0, r"at least 1 frame; got 0"),
+        ("length", -3, r"at least 1 frame; got -3"),
     ],
 )
 def test_numbers_that_come_by_a_link_are_checked_too(server: ComfyServer, name: str, value: int, words: str) -> None:
@@ -76,9 +76,6 @@ def test_numbers_that_come_by_a_link_are_checked_too(server: ComfyServer, name: 
     graph = learning()
     (learn,) = (node for node in graph.nodes.values() if node["class_type"] == "CCVD_LearnConcept")
     learn["inputs"][name] = graph.add("PrimitiveInt", value=value).out()
-    if name == "frames":
-        images = graph.add("EmptyImage", width=64, height=64, batch_size=5, color=0)
-        learn["inputs"] |= {"kind": "motion", "images": images.out()}
     refused(server, graph, words)
 
 

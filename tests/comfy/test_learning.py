@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -54,18 +55,21 @@ def test_learning_shows_how_far_it_is_and_leaves_a_concept(server: ComfyServer) 
     done = run(server, graph)
     assert done.steps(learn)[-1] == 6 and sorted(done.steps(learn)) == done.steps(learn)
     texts = done.texts(learn)
-    assert re.search(r"Learning <rex>: [\d.]+ million parameters, 6 steps, about [\d.]+ GB .* and \d+ s", texts[0])
+    announced = r"Learning <rex>: [\d.]+ million parameters, 6 steps, about [\d.]+ GB .* and \d+ s"
+    assert any(re.match(announced, text) for text in texts)
     assert any(re.fullmatch(r"step 1/6 {2}loss \d+\.\d{4} {2}\d+ s left", text) for text in texts)
     assert any(re.fullmatch(r"step 5/6 {2}loss \d+\.\d{4} {2}\d+ s left", text) for text in texts)
-    assert len(done.previews()) == 2, "after steps 2 and 4; step 6 is the last"
+    assert len(done.previews()) == 3, "after steps 2 and 4, and the finished concept"
     for data in done.previews():
         width, height = Image.open(io.BytesIO(data)).size
         assert min(width, height) >= 40
     assert re.search(r"Learned <rex> \(subject, 'dog'\) in 6 steps.*Loss \d\S* -> \d", done.text(report), re.DOTALL)
-    for shown in (done.pictures(server, loss), done.pictures(server, learn)):
-        assert Image.open(shown[0]).size == (640, 360)
+    assert Image.open(done.pictures(server, loss)[0]).size == (640, 360)
+    (thumbnail,) = done.pictures(server, learn)
     about = metadata(concept_file(server, "shown", "rex"))
     assert (about["ccvd.name"], about["ccvd.kind"], about["ccvd.class_words"]) == ("rex", "subject", "dog")
+    assert thumbnail.read_bytes() == base64.b64decode(about["ccvd.preview"]), "the node shows the concept itself"
+    assert not done.history["outputs"][learn.id].get("animated")
     assert about["ccvd.order"] == "1" and json.loads(about["ccvd.settings"])["steps_done"] == 6
     assert files_below(concept_file(server, "shown", "rex").parent).keys() == {"rex.safetensors"}
 
@@ -111,7 +115,7 @@ def test_captions_longer_than_the_text_encoders_padding_are_learned(server: Comf
     long = "a <rex> still " + "on very green grass with a blue sky and a red star " * 4
     graph, learn = learning(library="long", captions="\n".join([long, *CAPTIONS[1:]]), preview_every=2)
     done = run(server, graph)
-    assert done.steps(learn)[-1] == 6 and len(done.previews()) == 2
+    assert done.steps(learn)[-1] == 6 and len(done.previews()) == 3
 
 
 def test_pictures_are_learned_as_still_clips_too(server: ComfyServer) -> None:
@@ -166,17 +170,23 @@ def test_learning_leaves_the_model_bit_for_bit_as_it_was(server: ComfyServer) ->
 
 def test_nothing_is_trained_twice(server: ComfyServer) -> None:
     graph, learn = learning(library="twice")
-    run(server, graph)
+    loss = graph.add("PreviewImage", images=learn.out(1))
+    first = run(server, graph)
     path = concept_file(server, "twice", "rex")
     written = path.stat().st_mtime_ns
     again = run(server, graph)
     assert learn.id in again.cached() and not again.steps(learn)
     # `preview_every` does not change what is learned, but ComfyUI cannot know that.
     graph, learn = learning(library="twice", preview_every=3)
+    loss = graph.add("PreviewImage", images=learn.out(1))
     report = graph.show(learn.out(2))
     again = run(server, graph)
     assert learn.id not in again.cached() and not again.steps(learn)
     assert "learned before" in again.text(report)
+    curves = [Image.open(done.pictures(server, loss)[0]).tobytes() for done in (first, again)]
+    assert curves[0] == curves[1], "the curve of the steps that were made, not an empty one"
+    shown = [done.pictures(server, learn)[0].read_bytes() for done in (first, again)]
+    assert shown[0] == shown[1]
     assert path.stat().st_mtime_ns == written
 
 
@@ -237,6 +247,85 @@ def test_a_motion_is_learned_from_clips(server: ComfyServer, tmp_path: Path) -> 
     assert largest > 0
 
 
+def test_clips_are_learned_at_their_own_speed(server: ComfyServer, tmp_path: Path) -> None:
+    """Two seconds at 24 a second are 16 frames of the demo model's: one window of nine from the start, or two."""
+    put_clip(server, tmp_path, "speed", "walk.mp4", "libx264", frames=48, rate=24)
+    files = {}
+    for windows, expected in (("first", "1 x 9 frames at 8 a second (1.1 s)"), ("all", "2 x 9 frames")):
+        graph = Graph()
+        clips = graph.add("LoadVideoDataSetFromFolder", folder="speed")
+        lesson = {"name": "glide", "kind": "motion", "steps": 2, "preview_every": 1, "windows": windows}
+        learn = graph.learn(video=clips.out(), library=f"speed_{windows}", **lesson)
+        done = run(server, graph)
+        (said,) = (text for text in done.texts(learn) if text.startswith("Learning <glide>"))
+        assert expected in said
+        path = concept_file(server, f"speed_{windows}", "glide")
+        files[windows] = path.read_bytes()
+        (thumbnail,) = done.pictures(server, learn)
+        assert done.history["outputs"][learn.id]["animated"] == [True]
+        preview = base64.b64decode(metadata(path)["ccvd.preview"])
+        assert thumbnail.read_bytes() == preview == done.previews()[-1]
+        with Image.open(io.BytesIO(preview)) as moving:
+            assert moving.format == "WEBP" and getattr(moving, "n_frames", 1) == 9
+    assert files["first"] != files["all"]
+
+
+def test_videos_that_are_pictures_already_or_trimmed(server: ComfyServer, tmp_path: Path) -> None:
+    put_clip(server, tmp_path, "", "long.mp4", "libx264", frames=48, rate=8)
+    graph = Graph()
+    images = graph.add("EmptyImage", width=64, height=64, batch_size=24, color=0x3060C0)
+    made = graph.add("CreateVideo", images=images.out(), fps=24.0)
+    motion = {"name": "glide", "kind": "motion", "steps": 1, "length": 33}
+    first = graph.learn(video=made.out(), library="made", **motion)
+    video = graph.add("LoadVideo", file="long.mp4")
+    trimmed = graph.add("Video Slice", video=video.out(), start_time=1.0, duration=2.0, strict_duration=True)
+    second = graph.learn(video=trimmed.out(), library="trimmed", **motion)
+    done = run(server, graph)
+    for learn, frames in ((first, 5), (second, 13)):
+        assert any(f"1 x {frames} frames at 8 a second" in text for text in done.texts(learn))
+
+
+def test_a_clip_that_is_too_short_is_named(server: ComfyServer, tmp_path: Path) -> None:
+    from comfy_server import ComfyError
+
+    put_clip(server, tmp_path, "short", "blink.mp4", "libx264", frames=12, rate=24)
+    graph = Graph()
+    clips = graph.add("LoadVideoDataSetFromFolder", folder="short")
+    graph.learn(video=clips.out(), library="short", name="glide", kind="motion")
+    with pytest.raises(
+        ComfyError, match=r"Clip 1 \(blink\.mp4\) is too short: at this model's 8 frames a second it has 1"
+    ):
+        run(server, graph)
+
+
+def test_what_is_done_before_the_first_step_is_said(server: ComfyServer, tmp_path: Path) -> None:
+    put_clip(server, tmp_path, "said", "right.mp4", "libx264")
+    graph = Graph()
+    clips = graph.add("LoadVideoDataSetFromFolder", folder="said")
+    images = graph.add("LoadImageDataSetFromFolder", folder="learn")
+    learn = graph.learn(video=clips.out(), images=images.out(), library="said", steps=1, still_frames=1)
+    texts = run(server, graph).texts(learn)
+    assert texts[:9] == [
+        "Reading clip 1 of 1",
+        "Encoding pictures 1 of 4",
+        "Encoding pictures 2 of 4",
+        "Encoding pictures 3 of 4",
+        "Encoding clips 4 of 4",
+        "Reading the captions",
+        "Loading the model",
+        "Measuring a step",
+        texts[8],
+    ]
+    assert texts[8].startswith("Learning <rex>: ") and texts[9].startswith("step 1/1")
+
+
+def test_names_survive_the_page_which_reads_the_lines_as_html(server: ComfyServer) -> None:
+    graph, learn = learning(library="html", name="style", class_words="dog", steps=1)
+    raw = run(server, graph).raw_texts(learn)
+    assert any("Learning &lt;style&gt;: " in text for text in raw)
+    assert not any("<" in text or ">" in text for text in raw)
+
+
 def test_two_lessons_in_one_queue_keep_their_order(server: ComfyServer) -> None:
     graph, first = learning(library="chain", steps=2)
     images = graph.add("LoadImageDataSetFromFolder", folder="learn")
@@ -254,16 +343,20 @@ def test_cancel_stops_within_one_step_and_the_next_queue_goes_on(server: ComfySe
     run(server, learning(library="whole", **lesson)[0])
     graph, learn = learning(library="halves", **lesson)
     stopped = Run()
+    reserved: list[int] = []
 
     def cancel_at_three(kind: str, data: dict[str, Any]) -> None:
         stopped.events.append((kind, data))
         if kind == "progress" and data["node"] == learn.id and data["value"] == 3:
+            reserved.append(progress_file(server, "halves").with_name("rex.reserved").stat().st_size)
             server.interrupt()
 
     with pytest.raises(ComfyInterruptedError):
         server.run(graph.nodes, cancel_at_three)
     last = stopped.steps(learn)[-1]
     assert last in (3, 4)
+    taken = concept_file(server, "whole", "rex").stat().st_size + progress_file(server, "halves").stat().st_size
+    assert reserved and min(reserved) >= taken, "room for both was taken before the first step"
     assert files_below(concept_file(server, "halves", "rex").parent).keys() == {".progress/rex.safetensors"}
     rest = run(server, graph)
     assert f"Going on with <rex> from step {last}" in rest.texts(learn)
@@ -293,6 +386,72 @@ def test_a_loss_that_is_no_number_says_what_to_do_and_keeps_the_work(server: Com
     with pytest.raises(ComfyError, match=rf"up to step {kept} is kept"):
         run(server, graph, again)
     assert f"Going on with <rex> from step {kept}" in again.texts(learn) and not again.steps(learn)
+    # What the message advises: the work is taken up with the lower rate.
+    slower, learn = learning(
+        library="nan", captions="\n".join(captions), still_frames=1, steps=40, seed=2, learning_rate=0.0003
+    )
+    again = Run()
+    with pytest.raises(
+        ComfyError, match=rf"up to step {kept} is kept.*learning rate changed, and it goes on from there"
+    ):
+        run(server, slower, again)
+    assert f"Going on with <rex> from step {kept}, with learning rate 0.0003 instead of 0.001" in again.texts(learn)
+    other, learn = learning(library="nan", captions="\n".join(captions), still_frames=1, steps=40, seed=3)
+    again = Run()
+    with pytest.raises(ComfyError, match="loss became"):
+        run(server, other, again)
+    assert any("is of other pictures or settings: starting afresh" in text for text in again.texts(learn))
+    assert not any("Going on" in text for text in again.texts(learn))
+
+
+def test_a_lesson_goes_on_with_another_learning_rate(server: ComfyServer) -> None:
+    from comfy_server import ComfyInterruptedError
+
+    lesson = {"folder": "large", "steps": 8, "preview_every": 1, "library": "rates"}
+    graph, learn = learning(**lesson)
+    stopped = Run()
+
+    def cancel_at_three(kind: str, data: dict[str, Any]) -> None:
+        stopped.events.append((kind, data))
+        if kind == "progress" and data["node"] == learn.id and data["value"] == 3:
+            server.interrupt()
+
+    with pytest.raises(ComfyInterruptedError):
+        server.run(graph.nodes, cancel_at_three)
+    done = stopped.steps(learn)[-1]
+    graph, learn = learning(**lesson, learning_rate=0.0002)
+    assert run(server, graph).steps(learn)[0] == done + 1
+    settings = json.loads(metadata(concept_file(server, "rates", "rex"))["ccvd.settings"])
+    assert settings["learning_rates"] == [[0, 0.001], [done, 0.0002]] and settings["lr"] == 0.0002
+
+
+def test_progress_that_cannot_be_saved_does_not_hide_cancel(server: ComfyServer) -> None:
+    """A folder stands where the file should be, which fails as a full disk does."""
+    from comfy_server import ComfyInterruptedError
+
+    (progress_file(server, "blocked_progress") / "x").mkdir(parents=True)
+    graph, learn = learning(library="blocked_progress", folder="large", steps=8, preview_every=1)
+    stopped = Run()
+
+    def cancel_at_two(kind: str, data: dict[str, Any]) -> None:
+        stopped.events.append((kind, data))
+        if kind == "progress" and data["node"] == learn.id and data["value"] == 2:
+            server.interrupt()
+
+    with pytest.raises(ComfyInterruptedError):
+        server.run(graph.nodes, cancel_at_two)
+    assert any("Progress could not be saved" in text for text in stopped.texts(learn))
+    assert run(server, graph).steps(learn)[-1] == 8, "nor the lesson itself"
+
+
+def test_damaged_progress_is_not_used_and_named(server: ComfyServer) -> None:
+    path = progress_file(server, "flipped")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\x10" + bytes(200))
+    graph, learn = learning(library="flipped", steps=2)
+    done = run(server, graph)
+    assert f"The saved progress {path} is damaged and is not used: starting afresh" in done.texts(learn)
+    assert done.steps(learn)[0] == 1
 
 
 def test_the_largest_learning_rate_of_the_widget_is_accepted(server: ComfyServer) -> None:

@@ -1,8 +1,7 @@
-"""Pictures and clips to learn from: shapes, crops, what is refused; and the small pictures to look at."""
+"""Pictures to learn from: shapes, crops, sizes, what is refused."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 
@@ -10,18 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from torch import Tensor
 
 from ccvd_core.errors import MediaError
 from ccvd_core.media import (
     check_media,
-    contact_sheet,
     crop_window,
     largest_frames,
-    picture_bytes,
-    prepare_clip,
     prepare_pictures,
+    to_bytes,
+    to_floats,
     training_size,
 )
 
@@ -131,38 +128,6 @@ def test_the_crop_has_the_aspect_and_is_as_large_as_possible(height: int, width:
 # Clips
 
 
-@pytest.mark.parametrize(
-    ("available", "wanted", "expected"),
-    [
-        (1, 81, 1),
-        (4, 81, 1),
-        (5, 81, 5),
-        (80, 81, 77),
-        (81, 81, 81),
-        (200, 81, 81),
-        (200, 10, 9),
-        (30, 1, 1),
-        (9, 4, 1),
-    ],
-)
-def test_clips_have_4k_plus_1_frames(available: int, wanted: int, expected: int) -> None:
-    assert prepare_clip(noise(available, 4, 4, 3), (4, 4), wanted).shape == (1, 3, expected, 4, 4)
-
-
-def test_frames_are_spread_evenly_over_the_clip() -> None:
-    clip = (torch.arange(17.0) / 16).view(17, 1, 1, 1).expand(17, 4, 4, 3)
-    frames = prepare_clip(clip, (4, 4), 5)[0, 0, :, 0, 0]
-    assert frames.tolist() == [0, 0.25, 0.5, 0.75, 1]
-    frames = prepare_clip(clip[:7], (4, 4), 5)[0, 0, :, 0, 0] * 16
-    assert frames.tolist() == [0, 2, 3, 4, 6]  # 0, 1.5, 3, 4.5, 6 with halves to even
-
-
-def test_each_frame_is_treated_as_a_picture() -> None:
-    clip = noise(5, 30, 50, 4)
-    out = prepare_clip(clip, (16, 32), 5)
-    assert out[0].permute(1, 0, 2, 3).equal(prepare_pictures(clip, (16, 32))[:, :, 0])
-
-
 @given(st.integers(1, 10**6))
 def test_largest_frames(count: int) -> None:
     frames = largest_frames(count)
@@ -174,15 +139,9 @@ def test_largest_frames(count: int) -> None:
 def test_no_frames_at_all(count: int) -> None:
     with pytest.raises(MediaError, match=f"got {count}"):
         largest_frames(count)
-    with pytest.raises(MediaError, match=f"got {count}"):
-        prepare_clip(noise(5, 4, 4, 3), (4, 4), count)
 
 
-def test_an_empty_clip_and_an_empty_batch() -> None:
-    with pytest.raises(MediaError, match="no frames"):
-        prepare_clip(torch.zeros(0, 4, 4, 3), (4, 4), 5)
-    with pytest.raises(MediaError, match=r"no frames.*\[4, 4, 3\]"):
-        prepare_clip.__wrapped__(noise(4, 4, 3), (4, 4), 5)  # a picture, unchecked as outside the tests
+def test_an_empty_batch() -> None:
     for nothing in ([], torch.zeros(0, 4, 4, 3)):
         with pytest.raises(MediaError, match="no pictures"):
             prepare_pictures(nothing, (4, 4))
@@ -289,66 +248,10 @@ def test_bad_media_are_refused(media: Tensor | Sequence[Tensor], message: str) -
         check_media(media)
 
 
-def test_a_clip_of_three_gigabytes_is_refused_before_it_is_looked_at() -> None:
-    clip = torch.full((1, 1, 1, 1), float("nan")).expand(130, 1080, 1920, 3)
-    with pytest.raises(MediaError, match=r"at most 2\.0 GB; got 3\.0 GB\. Scale them down or use fewer frames"):
-        check_media(clip)
-    with pytest.raises(MediaError, match=r"at most 1\.0 MB; got 1\.1 MB"):
-        check_media(noise(1, 300, 320, 3), max_bytes=1024**2)
-
-
-def test_a_full_hd_clip_of_81_frames_is_not_too_large() -> None:
-    clip = torch.full((1, 1, 1, 3), float("nan")).expand(81, 1080, 1920, 3)
-    with pytest.raises(MediaError, match="not numbers"):
-        check_media(clip)
-
-
-# Pictures to look at
-
-
-def test_contact_sheet_shows_the_frames_in_order() -> None:
-    shades = (torch.arange(9.0) / 8).view(9, 1, 1, 1).expand(9, 16, 32, 3)
-    sheet = contact_sheet([shades, noise(2, 8, 8, 3)], ["", ""], columns=3, cell_height=32)
-    gap, line = 4, 20
-    assert sheet.shape == (2 * (32 + line + gap) + gap, 3 * (64 + gap) + gap, 3)
-    centres = [sheet[gap + line + 16, gap + 32 + index * (64 + gap)] for index in range(3)]
-    for centre, expected in zip(centres, (0, 0.5, 1), strict=True):
-        torch.testing.assert_close(centre, torch.full((3,), float(expected)), atol=1 / 255, rtol=0)
-
-
-def test_contact_sheet_has_room_for_its_labels() -> None:
-    short = contact_sheet([noise(1, 8, 8, 3)], [""])
-    long = contact_sheet([noise(1, 8, 8, 3)], ["a <rex> moving right over the meadow, then back again"])
-    assert long.shape[1] > short.shape[1] + 100
-    assert long[:24].std() > 0.01  # something is written
-
-
-def test_contact_sheets_that_cannot_be() -> None:
-    with pytest.raises(MediaError, match="0 clips"):
-        contact_sheet([], [])
-    with pytest.raises(MediaError, match="1 clips, 2 labels"):
-        contact_sheet([noise(1, 8, 8, 3)], ["a", "b"])
-    with pytest.raises(MediaError, match="0 columns"):
-        contact_sheet([noise(1, 8, 8, 3)], ["a"], columns=0)
-    with pytest.raises(MediaError, match="no frames"):
-        contact_sheet([torch.zeros(0, 8, 8, 3)], ["a"])
-
-
-@pytest.mark.parametrize(
-    ("shape", "size"), [((100, 50), (50, 100)), ((512, 1024), (256, 128)), ((1024, 512), (128, 256)), ((1, 1), (1, 1))]
-)
-def test_preview_pictures_are_small_webp(shape: tuple[int, int], size: tuple[int, int]) -> None:
-    data = picture_bytes(torch.tensor([0.9, 0.5, 0.1]).expand(*shape, 3))
-    with Image.open(io.BytesIO(data)) as picture:
-        assert picture.format == "WEBP"
-        assert picture.size == size
-        middle = picture.convert("RGB").getpixel((size[0] // 2, size[1] // 2))
-    assert middle == pytest.approx((230, 128, 26), abs=4)  # WebP is lossy
-    assert data == picture_bytes(torch.tensor([0.9, 0.5, 0.1]).expand(*shape, 3))
-
-
-def test_a_preview_that_went_wrong_is_still_a_picture() -> None:
-    """An hour of learning must not be lost to a picture of it."""
-    frame = torch.full((8, 8, 3), float("nan"), dtype=torch.bfloat16, requires_grad=True)
-    with Image.open(io.BytesIO(picture_bytes(frame))) as picture:
-        assert picture.convert("RGB").getpixel((4, 4)) == (0, 0, 0)
+def test_eight_bits_are_exact_for_a_picture_from_a_file() -> None:
+    shades = torch.arange(256, dtype=torch.uint8)
+    assert to_bytes(to_floats(shades)).equal(shades)
+    picture = to_floats(shades).view(16, 16, 1)
+    assert to_floats(to_bytes(prepare_pictures(picture[None], (16, 16)))).equal(
+        prepare_pictures(picture[None], (16, 16))
+    )
