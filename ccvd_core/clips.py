@@ -165,5 +165,6 @@ def cut_images(
 
         return fit
 
-    frames = (ClipFrame(index / rate, 1 / rate, *images.shape[1:3], fitted(index)) for index in range(len(images)))
+    count, height, width = images.shape[:3]
+    frames = (ClipFrame(index / rate, 1 / rate, height, width, fitted(index)) for index in range(count))
     return cut_clip(frames, lambda: len(images) / rate, name, cut, size_of, budget)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import av
+import av.error
 import numpy as np
 import torch
 from jaxtyping import UInt8

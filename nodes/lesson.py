@@ -17,19 +17,19 @@ from ..ccvd_core.base_match import check_fits_base, sibling_notes
 from ..ccvd_core.concept import Concept, Kind, check_class_words, check_name
 from ..ccvd_core.errors import LearningError, LibraryError
 from ..ccvd_core.learning import ConceptLearner, Example
-from ..ccvd_core.learning_plan import GIB, LearningNeed, bytes_to_write
+from ..ccvd_core.learning_plan import LearningNeed, bytes_to_write
 from ..ccvd_core.media import to_floats
 from ..ccvd_core.progress_file import ProgressFile
 from ..ccvd_core.whole_files import ReservedSpace
 from .demo_world import notes_on_media
 from .lesson_loop import LearningLoop, mean
 from .lesson_media import MediaReader, clip_cut, clips_summary, pieces, spread_captions
-from .lesson_need import after_failure, check_memory, chosen_settings, reserve
+from .lesson_need import after_failure, check_memory, chosen_settings, need_summary, reserve
 from .lesson_results import results, thinned
 from .model_conditions import ModelConditions
 from .progress_text import send_progress_text
 from .text_encoder import PromptReader
-from .training import job_digest, minutes, training_mode
+from .training import job_digest, training_mode
 from .types import LibrarySelection, open_library
 
 LEARNED_HERE: set[tuple[str, str]] = set()
@@ -217,7 +217,7 @@ class Lesson:
                 self._say,
             )
             summary = self._announce(learner, need)
-            self._take_up(learner, progress)
+            loop.take_up(self._name)
             try:
                 loop.run()
                 kept = {"job": job, "losses": thinned(progress.losses)}
@@ -250,38 +250,21 @@ class Lesson:
         for number, (pixels, caption) in enumerate(media, 1):
             memory.throw_exception_if_processing_interrupted()
             self._say(f"Encoding {'pictures' if pixels.shape[2] == 1 else 'clips'} {number} of {len(media)}")
-            examples.append(self._example(to_floats(pixels), caption))
+            floats = to_floats(pixels)
+            # The model is shown things beside the clip on image-to-video and control models.
+            encoded = self._vae.encode(floats[0].permute(1, 2, 3, 0))
+            latents = self._model.model.process_latent_in(encoded).float().cpu()[0]
+            examples.append(Example(latents, caption, self._conditions.shown(floats, latents)))
         return examples
-
-    def _example(self, pixels: Tensor, caption: str) -> Example:
-        """Pixels [1, 3, frames, height, width] as model latents, with what the model is shown beside them."""
-        frames = pixels[0].permute(1, 2, 3, 0)
-        latents = self._model.model.process_latent_in(self._vae.encode(frames)).float().cpu()[0]
-        return Example(latents, caption, self._conditions.shown(pixels, latents))
 
     def _announce(self, learner: ConceptLearner, need: LearningNeed) -> str:
         """Say before the first step what is going to happen and how long it will take."""
         self._say("Measuring a step")
         seconds = learner.estimate_seconds()
-        summary = (
-            f"{need.parameters / 1e6:.2f} million parameters, {self._settings.steps} steps, about "
-            f"{need.total_bytes / GIB:.2f} GB beside the model and {minutes(seconds)}"
-        )
-        summary += clips_summary(self._items, self._cut)
+        summary = need_summary(need, self._settings.steps, seconds) + clips_summary(self._items, self._cut)
         logging.info("CCVD: learning <%s>: %s", self._name, summary)
         self._say(" ".join([f"Learning <{self._name}>: {summary}.", *self._notes]))
         return summary
-
-    def _take_up(self, learner: ConceptLearner, progress: ProgressFile) -> None:
-        """Go on where this job was left, if it was."""
-        if progress.restore(learner):
-            before, now = progress.rates[-1][1] if progress.rates else self._settings.lr, self._settings.lr
-            rate = f", with learning rate {now:g} instead of {before:g}" if now != before else ""
-            self._say(f"Going on with <{self._name}> from step {learner.done}{rate}")
-        elif progress.problem:
-            self._say(progress.problem)
-        if not progress.rates or progress.rates[-1][1] != self._settings.lr:
-            progress.rates.append((learner.done, self._settings.lr))
 
     def _say(self, text: str) -> None:
         send_progress_text(text, self._node_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -49,6 +48,18 @@ class LearningLoop:
         self._attachment = Attachment(learner.backbone, [learner.live_adapters()])
         self._bar = comfy.utils.ProgressBar(settings.steps, node_id=node_id)
 
+    def take_up(self, name: str) -> None:
+        """Go on where this job was left, if it was, and say so."""
+        progress, rate = self._progress, self._settings.lr
+        if progress.restore(self._learner):
+            before = progress.rates[-1][1] if progress.rates else rate
+            other = f", with learning rate {rate:g} instead of {before:g}" if rate != before else ""
+            self._say(f"Going on with <{name}> from step {self._learner.done}{other}")
+        elif progress.problem:
+            self._say(progress.problem)
+        if not progress.rates or progress.rates[-1][1] != rate:
+            progress.rates.append((self._learner.done, rate))
+
     def run(self) -> None:
         """Every step that is left; progress is saved now and then, and a save that fails does not stop the lesson."""
         learner, total, saved = self._learner, self._settings.steps, time.monotonic()
@@ -76,7 +87,7 @@ class LearningLoop:
             self._progress.save(self._learner)
         except Exception as error:
             logging.warning("CCVD: progress could not be saved to %s: %s", self._progress.path, error)
-            self._say(f"Progress could not be saved to {self._progress.path} ({error}): learning goes on without")
+            self._say(f"Progress could not be saved to {self._progress.path} ({error})")
             return False
         return True
 
@@ -108,13 +119,11 @@ class LearningLoop:
         return frames.flatten(0, -4).float().clamp(0, 1).cpu()
 
     def finished(self) -> bytes:
-        """The finished concept's thumbnail as WebP: a picture, or a short clip of a motion. The last preview too."""
+        """The finished concept's thumbnail as WebP: a picture, or a short clip of a motion."""
         frames = self.preview()
-        moving = self._kind == "motion" and len(frames) > 1
-        data = clip_bytes(frames, self._learner.backbone.video.rate) if moving else picture_bytes(frames[-1])
-        if self._preview_every:  # or the last preview would lie over the node's own picture
-            self._send(as_it_is(data) if moving else to_picture(frames[-1]), None if moving else 512)
-        return data
+        if self._kind == "motion":
+            return clip_bytes(frames, self._learner.backbone.video.rate)
+        return picture_bytes(frames[-1])
 
     def _show(self, frames: Tensor) -> None:
         if self._kind == "motion":
@@ -123,19 +132,12 @@ class LearningLoop:
         else:
             self._send(to_picture(frames[-1]), 512)
 
-    def _send(self, picture: Image.Image, max_side: int | None) -> None:
+    def _send(self, picture: Image.Image, max_side: int) -> None:
         self._bar.update_absolute(self._learner.done, self._settings.steps, ("JPEG", picture, max_side))
 
 
 def to_picture(frame: Tensor) -> Image.Image:
     return Image.fromarray((frame * 255).byte().numpy())
-
-
-def as_it_is(data: bytes) -> Image.Image:
-    """A picture that ComfyUI sends as these bytes: it would send only the first frame of one that moves."""
-    picture: Any = Image.open(io.BytesIO(data))
-    picture.save = lambda file, *_, **__: file.write(data)
-    return picture
 
 
 def mean(values: Sequence[float]) -> float:

@@ -14,9 +14,10 @@ from torch import Tensor
 from ..ccvd_core.backbones.base import Backbone
 from ..ccvd_core.concept import Kind
 from ..ccvd_core.errors import LibraryError
-from ..ccvd_core.learning_plan import LearningNeed, check_fits, learning_need, preset
+from ..ccvd_core.learning_plan import GIB, LearningNeed, check_fits, learning_need, preset
 from ..ccvd_core.learning_step import LearningSettings
 from ..ccvd_core.whole_files import ReservedSpace, advice
+from .training import minutes
 
 
 def chosen_settings(
@@ -48,6 +49,14 @@ def check_memory(
     if need.total_bytes + model.model_size() - model.loaded_size() > free:
         logging.warning("CCVD: the model does not fit into the GPU beside learning: it is partly offloaded, and slower")
     return need
+
+
+def need_summary(need: LearningNeed, steps: int, seconds: float) -> str:
+    """What is going to happen, in one line."""
+    return (
+        f"{need.parameters / 1e6:.2f} million parameters, {steps} steps, about {need.total_bytes / GIB:.2f} GB beside the "
+        f"model and {minutes(seconds)}"
+    )
 
 
 def reserve(library: Path, name: str, size: int) -> ReservedSpace:

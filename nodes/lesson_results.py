@@ -39,10 +39,10 @@ def results(concept: Concept, library: object, report: str) -> io.NodeOutput:
     return io.NodeOutput(library, picture, report, ui=thumbnail_on_node(concept))
 
 
-def thumbnail_on_node(concept: Concept) -> ui.SavedImages | None:
+def thumbnail_on_node(concept: Concept) -> ui.SavedImages:
     """The concept's thumbnail, which moves if it is of a motion, as the node's own picture."""
     if concept.preview is None:
-        return None
+        return ui.SavedImages([])
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     name = f"ccvd_{concept.name}_{secrets.token_hex(4)}.webp"
