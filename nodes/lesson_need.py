@@ -54,8 +54,8 @@ def check_memory(
 def need_summary(need: LearningNeed, steps: int, seconds: float) -> str:
     """What is going to happen, in one line."""
     return (
-        f"{need.parameters / 1e6:.2f} million parameters, {steps} steps, about {need.total_bytes / GIB:.2f} GB beside the "
-        f"model and {minutes(seconds)}"
+        f"{need.parameters / 1e6:.2f} million parameters, {steps} steps, about {need.total_bytes / GIB:.2f} GB beside "
+        f"the model and {minutes(seconds)}"
     )
 
 
