@@ -48,6 +48,7 @@ TOOLS = (
     "ruff==0.17.6",
     "pyright[nodejs]==1.1.414",
     "pytest==9.2.0",
+    "pytest-xdist>=3.8,<4",
     "hypothesis>=6.170,<7",
     "beartype>=0.23,<1",
 )

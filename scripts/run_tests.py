@@ -22,11 +22,13 @@ from pathlib import Path
 from browser import NoBrowserError, ensure_browser
 from environment import REPOSITORY, Environment, SetupError, ensure_environment, run_and_wait, say
 
-TOGETHER = ("core", "backbones", "demo")
-"""Test folders that share one process. `comfy` has its own: ComfyUI's `nodes` and ours cannot meet in one."""
+TOGETHER = ("demo", "backbones", "core")
+"""Test folders that share processes, the longest first. `comfy` has its own: ComfyUI's `nodes` and ours cannot meet."""
 STAGES = ("lint", "types", "js", *TOGETHER, "comfy", "browser")
 
 NO_TESTS_COLLECTED = 5
+WORKERS = min(4, os.cpu_count() or 1)
+"""Pytest processes side by side: most tests compute little, which more threads of one process would not speed up."""
 SLOWEST = 10
 """How many tests the summary names."""
 
@@ -170,7 +172,10 @@ def place_of(case: ElementTree.Element) -> str:
 
 
 def pytest(environment: Environment, names: list[str], arguments: list[str], options: Sequence[str] = ()) -> Outcome:
-    """One pytest process over the named folders of tests/. `arguments` are the user's, `options` are ours."""
+    """The named folders of tests/, their files shared out among workers.
+
+    `arguments` are the user's, `options` are ours; `-n 0` among the former keeps everything in one process.
+    """
     stage = "tests: " + ", ".join(names)
     folders = [REPOSITORY / "tests" / name for name in names]
     empty = [folder.name for folder in folders if not any(folder.glob("**/test_*.py"))]
@@ -187,15 +192,22 @@ def pytest(environment: Environment, names: list[str], arguments: list[str], opt
             "pytest",
             f"--junit-xml={report}",
             "--continue-on-collection-errors",
+            *("-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder"),
             *options,
             *there,
             *arguments,
         ]
         # `-k name` may fit no test of one process and some of the other.
-        outcome = count(run(stage, command, tolerated=(NO_TESTS_COLLECTED,) if arguments else ()), report)
+        tolerated = (NO_TESTS_COLLECTED,) if arguments else ()
+        outcome = count(run(stage, command, threads_of_a_worker(), tolerated), report)
     # A folder that is there must hold tests; one that nobody has begun is only announced.
     lost = [name for name in empty if (REPOSITORY / "tests" / name).is_dir()]
     return replace(outcome, ok=outcome.ok and not lost, note=f"NO TESTS in {', '.join(empty)}" if empty else "")
+
+
+def threads_of_a_worker() -> dict[str, str]:
+    """Environment variables with which the workers together have as many threads as there are processors."""
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // WORKERS))}
 
 
 def run(
