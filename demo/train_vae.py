@@ -32,11 +32,13 @@ from torch import Tensor
 from ccvd_core.number_types import fast_dtype, number_type
 
 CROP = 64
-STEPS, BATCH = 3000, 8
+STEPS, BATCH = 800, 8
 PICTURE_EVERY, PICTURE_BATCH = 8, 24
 """Every so many steps is one of single frames, which every clip begins with."""
 PEAK_LR = 6e-4
 EMA = 0.995
+SQUARED = 4.0
+"""Weight of the squared error in [-1, 1], beside half the absolute one."""
 KL_WEIGHT = 2e-4
 ANCHOR = 0.05
 """Weight of the latents' squared distance to where they were, in Wan's standard deviations."""
@@ -92,10 +94,10 @@ def vae_loss(vae: AutoencoderKLWan, before: AutoencoderKLWan, clips: Tensor) -> 
     drift = ((mean - anchor) / std).square().mean()
     spread = log_var - 2 * std.log()
     kl = 0.5 * (spread.exp() - 1 - spread).mean()
-    # Large errors sit on moving edges: the squared part keeps them from being given up on.
-    reconstruction = error.abs().mean() + error.square().mean()
+    # Large errors sit on moving edges, and the median of what may be there gives them up: the squared part leads.
+    reconstruction = 0.5 * error.abs().mean() + SQUARED * error.square().mean()
     edges = sum((error.diff(dim=axis)).abs().mean() for axis in (3, 4))
-    loss = reconstruction + 0.5 * edges + KL_WEIGHT * kl + ANCHOR * drift
+    loss = reconstruction + 0.25 * edges + KL_WEIGHT * kl + ANCHOR * drift
     return loss, error.detach().square().mean(), drift.detach()
 
 

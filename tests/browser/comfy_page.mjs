@@ -189,26 +189,39 @@ export class ComfyPage {
    * drawn: without a GPU that takes the time which the nodes need.
    */
   queue() {
-    const done = this.run(() => new Promise((resolve, reject) => {
+    const done = this.run(async () => {
       const outputs = {};
       const { api } = app;
       const note = ({ detail }) => {
         outputs[detail.node] = detail.output;
       };
-      const end = (settle, value) => {
-        api.removeEventListener("executed", note);
+      app.canvas.pause_rendering = true;
+      // A refused node does not keep the others from running: a run's end may be told before the refusal, or after it.
+      const running = async () => {
+        const queue = await (await api.fetchApi("/queue")).json();
+        return queue.queue_running.length + queue.queue_pending.length;
+      };
+      while (await running()) await new Promise((resolve) => { setTimeout(resolve, 50); });
+      let listeners = {};
+      const ended = new Promise((resolve) => {
+        listeners = {
+          executed: note,
+          execution_success: () => resolve(null),
+          execution_error: ({ detail }) => resolve(detail.exception_message),
+        };
+      });
+      for (const [event, listener] of Object.entries(listeners)) api.addEventListener(event, listener);
+      try {
+        if (!await app.queuePrompt(0, 1)) throw Error(`refused: ${JSON.stringify(app.lastNodeErrors ?? null)}`);
+        const error = await ended;
+        if (error !== null) throw Error(error);
+        return { outputs };
+      } finally {
+        for (const [event, listener] of Object.entries(listeners)) api.removeEventListener(event, listener);
         app.canvas.pause_rendering = false;
         app.canvas.setDirty(true, true);
-        settle(value);
-      };
-      app.canvas.pause_rendering = true;
-      api.addEventListener("executed", note);
-      api.addEventListener("execution_success", () => end(resolve, { outputs }), { once: true });
-      api.addEventListener("execution_error", ({ detail }) => end(reject, Error(detail.exception_message)), { once: true });
-      app.queuePrompt(0, 1).then((queued) => {
-        if (!queued) end(reject, Error(`refused: ${JSON.stringify(app.lastNodeErrors ?? null)}`));
-      });
-    }));
+      }
+    });
     return this.patiently("the run does not end", done);
   }
 
