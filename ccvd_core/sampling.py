@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .backbones.attachment import Attachment
+from .attaching.attachment import Attachment
 from .backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt, has_regions, rows_of_one_length
-from .noise_merge import RegionSettings, bootstrap_input, merge_noise, noised_colour, noisy_surroundings
-from .region_masks import latent_masks
-from .region_steps import region_schedule
+from .regions.masks import latent_masks
+from .regions.merging import RegionSettings, bootstrap_input, merge_noise, noised_colour, noisy_surroundings
+from .regions.steps import region_schedule
 
 T = TypeVar("T", float, Tensor)
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parent.parent))  # the scripts of this folder run without an installed pack
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import EncodedText
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
-from ccvd_core.concept_prompt import aggregate
+from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.sampling import sample
 
 WEIGHTS = Path(__file__).parent / "weights"

@@ -9,10 +9,10 @@ from .ccvd_sampler import CCVDSampler
 from .concept_library import ConceptLibraryNode
 from .demo_model import DemoModel
 from .demo_pictures import DemoPictures
+from .host.libraries import register_model_folder
 from .learn_concept import LearnConcept
 from .region_mask import RegionMask
 from .region_sampling import RegionSampling
-from .types import register_model_folder
 
 
 class CCVDExtension(ComfyExtension):
@@ -20,7 +20,7 @@ class CCVDExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         # Tests import the nodes without ComfyUI's server.
-        from .routes import register_routes
+        from .host.routes import register_routes
 
         register_model_folder()
         register_routes()

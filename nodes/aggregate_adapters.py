@@ -8,18 +8,18 @@ from typing import Any
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io, ui
 
-from ..ccvd_core.aggregation import PARTICIPANTS, AggregationSettings, describe_relevance
+from ..ccvd_core.attaching.base_match import check_fits_base, sibling_notes
 from ..ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ..ccvd_core.base_match import check_fits_base, sibling_notes
-from ..ccvd_core.library_scene import aggregate_library
-from ..ccvd_core.region_prompt import READINGS, scene_concepts
-from ..ccvd_core.regions import RegionSet
-from .overview import Overview
-from .patching import KEY, PromptState, with_concepts
-from .pictures import heat_map
-from .search_words import SEARCH_WORDS
-from .text_encoder import PromptReader
-from .types import LibrarySelection, LibraryType, RegionsType
+from ..ccvd_core.prompts.aggregation import PARTICIPANTS, AggregationSettings, describe_relevance
+from ..ccvd_core.regions.library_scene import aggregate_library
+from ..ccvd_core.regions.region import RegionSet
+from ..ccvd_core.regions.scene import READINGS, scene_concepts
+from .host.libraries import LibrarySelection, LibraryType, RegionsType
+from .host.overview import Overview
+from .host.patching import KEY, PromptState, with_concepts
+from .host.pictures import heat_map
+from .host.search_words import SEARCH_WORDS
+from .host.text_encoder import PromptReader
 
 
 class AggregateAdapters(io.ComfyNode):

@@ -10,11 +10,11 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..ccvd_core.backbones.base import has_regions
-from ..ccvd_core.noise_merge import RegionSettings
-from .hints import hint
-from .patching import KEY, with_region_settings
+from ..ccvd_core.regions.merging import RegionSettings
+from .host.hints import hint
+from .host.patching import KEY, with_region_settings
+from .host.search_words import SEARCH_WORDS
 from .region_sampling import region_setting_inputs
-from .search_words import SEARCH_WORDS
 
 
 class CCVDSampler(io.ComfyNode):

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from comfy_api.latest import io, ui
 
-from ..ccvd_core.adjustments import parse_adjustments
-from ..ccvd_core.concept_header import ConceptHeader
-from ..ccvd_core.library import ConceptLibrary
-from .pictures import text_picture
-from .previews import preview_grid
-from .search_words import SEARCH_WORDS
-from .types import LibrarySelection, LibraryType, libraries, open_library, other_libraries
+from ..ccvd_core.concepts.adjustments import parse_adjustments
+from ..ccvd_core.concepts.header import ConceptHeader
+from ..ccvd_core.concepts.library import ConceptLibrary
+from .host.libraries import LibrarySelection, LibraryType, libraries, open_library, other_libraries
+from .host.pictures import text_picture
+from .host.previews import preview_grid
+from .host.search_words import SEARCH_WORDS
 
 MOST_PROBLEMS = 20
 """Files that cannot be used of which the listing says why."""

@@ -12,7 +12,7 @@ import torch
 from comfy_api.latest import io
 
 from ..ccvd_core.errors import CCVDError
-from .search_words import SEARCH_WORDS
+from .host.search_words import SEARCH_WORDS
 
 WEIGHTS = Path(__file__).parent.parent / "demo" / "weights"
 MODEL_FILE, TEXT_FILE, VAE_FILE = (

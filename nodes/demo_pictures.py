@@ -8,10 +8,10 @@ from comfy_api.latest import io, ui
 from jaxtyping import Float
 from torch import Tensor
 
-from ..ccvd_core.concept import check_name
+from ..ccvd_core.concepts.concept import check_name
 from ..ccvd_core.errors import CCVDError
-from .demo_world import FOLDER, demo_concepts, read_samples
-from .lesson import written_name
+from .host.demo_world import FOLDER, demo_concepts, read_samples
+from .host.lesson import written_name
 
 MOMENTS = 3
 """Frames of a clip that the node shows."""

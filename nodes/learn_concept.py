@@ -7,12 +7,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..ccvd_core.clips import WINDOWS
-from ..ccvd_core.concept import KINDS
-from ..ccvd_core.retention import FORMS
-from .lesson import LEARNED_HERE, Lesson, written_name
-from .search_words import SEARCH_WORDS
-from .types import LibraryType, open_library
+from ..ccvd_core.concepts.concept import KINDS
+from ..ccvd_core.learning.clips import WINDOWS
+from ..ccvd_core.learning.retention import FORMS
+from .host.lesson import LEARNED_HERE, Lesson, written_name
+from .host.libraries import LibraryType, open_library
+from .host.search_words import SEARCH_WORDS
 
 LISTS = ("images", "video", "captions")
 """Inputs of which a list is meant: one item per picture or clip."""

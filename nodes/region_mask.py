@@ -9,14 +9,14 @@ from comfy.model_management import get_free_memory
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..ccvd_core.region_inputs import boxes_as_regions, painted_regions
-from ..ccvd_core.region_layout import RegionLayoutError, parse_layout
-from ..ccvd_core.region_pixels import check_mask_size, first_masks, moves, pixel_box_at
-from ..ccvd_core.regions import RegionSet
-from .hints import hint
-from .region_pictures import check_background, editor_frames, preview
-from .search_words import SEARCH_WORDS
-from .types import RegionsType
+from ..ccvd_core.regions.inputs import boxes_as_regions, painted_regions
+from ..ccvd_core.regions.layout import RegionLayoutError, parse_layout
+from ..ccvd_core.regions.pixels import check_mask_size, first_masks, moves, pixel_box_at
+from ..ccvd_core.regions.region import RegionSet
+from .host.hints import hint
+from .host.libraries import RegionsType
+from .host.region_pictures import check_background, editor_frames, preview
+from .host.search_words import SEARCH_WORDS
 
 BACKGROUND = "ccvd_background"
 """Under this name the editor gets the background's frames after a run."""

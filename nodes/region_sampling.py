@@ -7,9 +7,9 @@ from typing import Any
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
-from ..ccvd_core.noise_merge import MODES, RegionSettings
-from .patching import with_region_settings
-from .search_words import SEARCH_WORDS
+from ..ccvd_core.regions.merging import MODES, RegionSettings
+from .host.patching import with_region_settings
+from .host.search_words import SEARCH_WORDS
 
 
 def region_setting_inputs() -> list[io.Input]:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import importlib.util
 
 CHECKED = (
-    "adapter_bank",
-    "aggregation",
-    "concept_tokens",
-    "concept_prompt",
-    "retention",
+    "concepts.adapter_bank",
+    "prompts.aggregation",
+    "prompts.concept_tokens",
+    "prompts.aggregate",
+    "learning.retention",
     "sampling",
-    "region_masks",
-    "region_attention",
-    "region_prompt",
-    "noise_merge",
-    "learning",
-    "media",
-    "clips",
-    "video_file",
-    "thumbnails",
+    "regions.masks",
+    "regions.attention",
+    "regions.scene",
+    "regions.merging",
+    "learning.learner",
+    "learning.media",
+    "learning.clips",
+    "learning.video_file",
+    "learning.thumbnails",
 )
 
 # In the tests against the real ComfyUI, the pack is only ever loaded by ComfyUI.

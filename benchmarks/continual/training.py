@@ -19,11 +19,11 @@ from lessons import LessonPlan
 from tasks import class_caption, identified_caption
 from torch import Tensor, nn
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, ConceptPrompt
-from ccvd_core.concept import Kind, LowRank
-from ccvd_core.learning import Example
-from ccvd_core.learning_step import LearningSettings, draw_step, new_adapters, rate_share, video_loss
+from ccvd_core.concepts.concept import Kind, LowRank
+from ccvd_core.learning.learner import Example
+from ccvd_core.learning.step import LearningSettings, draw_step, new_adapters, rate_share, video_loss
 
 Adapters = Mapping[str, LowRank]
 """One LoRA by Linear id."""

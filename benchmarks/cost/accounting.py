@@ -25,11 +25,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from wan_shapes import WAN, WanSize
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, ConceptPrompt
-from ccvd_core.concept import LowRank
-from ccvd_core.concept_tokens import PlacedTokens
-from ccvd_core.learning_plan import GIB, learning_need
+from ccvd_core.concepts.concept import LowRank
+from ccvd_core.learning.plan import GIB, learning_need
+from ccvd_core.prompts.concept_tokens import PlacedTokens
 
 META = torch.device("meta")
 SHALLOW = (2, 4)

@@ -12,8 +12,8 @@ from timing import Row, seconds_of
 from wan_shapes import WAN, random_concept
 
 from ccvd_core.backbones.base import Backbone
-from ccvd_core.concept_file import save_concept
-from ccvd_core.library import HEADERS, OUTLINES, ConceptLibrary
+from ccvd_core.concepts.file import save_concept
+from ccvd_core.concepts.library import HEADERS, OUTLINES, ConceptLibrary
 
 RANKS, CONCEPTS, SMALL_RANK, WIDE_CONCEPTS = (4, 16, 32), 500, 4, 1000
 WRITTEN = {"wan13b": RANKS, "wan14b": RANKS[:1]}

@@ -26,11 +26,11 @@ from peft import LoraConfig
 from timing import Row, median_ratio
 from torch import Tensor, nn
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, flow_matching_pair
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ccvd_core.learning import ConceptLearner, Example
-from ccvd_core.learning_step import LearningSettings
+from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.step import LearningSettings
 
 ROUNDS, STEPS, CLIPS, BATCH, RANK = 6, 8, 8, 1, 16
 CAPTION = "a dog moving right on green grass"

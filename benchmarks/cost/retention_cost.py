@@ -11,11 +11,11 @@ from timing import Row, median_ratio, seconds_of, take_turns
 from torch import Tensor
 from wan_shapes import WAN, WanSize, random_concept
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
-from ccvd_core.learning import ConceptLearner, Example
-from ccvd_core.learning_plan import preset
-from ccvd_core.retention import Subspaces, remember_all, unit_columns
+from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.plan import preset
+from ccvd_core.learning.retention import Subspaces, remember_all, unit_columns
 
 EARLIER, RANK, STEP_TURNS, PENALTY_TURNS = (0, 8, 34), 16, 11, 3
 

@@ -14,7 +14,7 @@ from torch import nn
 from ccvd_core.backbones.base import Backbone, EncodedText
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
-from ccvd_core.concept import Concept, LowRank
+from ccvd_core.concepts.concept import Concept, LowRank
 
 TEXT_ROWS, TEXT_WIDTH, HEAD_WIDTH = 512, 4096, 128
 

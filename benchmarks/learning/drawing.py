@@ -11,9 +11,9 @@ from scorer import Scorer
 from torch import Tensor
 from world import Scene
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import ConceptPrompt
-from ccvd_core.concept import LowRank
+from ccvd_core.concepts.concept import LowRank
 from ccvd_core.number_types import fast_autocast
 from ccvd_core.sampling import sample
 

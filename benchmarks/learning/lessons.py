@@ -11,11 +11,11 @@ from base import DemoBase
 from latents import to_tensor
 from world import BACKGROUNDS, HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS, Scene, random_scene
 
-from ccvd_core.backbones.attachment import Attachment
-from ccvd_core.concept import Concept, Kind
-from ccvd_core.learning import ConceptLearner, Example
-from ccvd_core.learning_plan import preset
-from ccvd_core.learning_step import LearningSettings
+from ccvd_core.attaching.attachment import Attachment
+from ccvd_core.concepts.concept import Concept, Kind
+from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.plan import preset
+from ccvd_core.learning.step import LearningSettings
 
 EXAMPLES = 5
 TABLE_SEED, TUNING_SEED = 71_000, 17_000

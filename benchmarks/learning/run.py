@@ -32,11 +32,11 @@ from lessons import PLANS, TABLE_SEED, TUNING_SEED, LessonPlan, learn  # noqa: E
 from scorer import Scorer  # noqa: E402
 from world import Scene  # noqa: E402
 
-from ccvd_core.aggregation import PAPER_SETTINGS, AggregationSettings  # noqa: E402
 from ccvd_core.backbones.base import Backbone, ConceptPrompt  # noqa: E402
-from ccvd_core.concept import Concept  # noqa: E402
-from ccvd_core.concept_prompt import aggregate  # noqa: E402
+from ccvd_core.concepts.concept import Concept  # noqa: E402
 from ccvd_core.number_types import number_type  # noqa: E402
+from ccvd_core.prompts.aggregate import aggregate  # noqa: E402
+from ccvd_core.prompts.aggregation import PAPER_SETTINGS, AggregationSettings  # noqa: E402
 
 ALONE = ("own_adapter", "base")
 """Ceiling and floor of identity; bleeding is a matter of how a library is used."""

@@ -17,15 +17,15 @@ from timing import least_seconds
 from wan_shapes import WAN, random_concept, random_text
 from world import SIZE
 
-from ccvd_core.aggregation import AggregationSettings
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import AnyPrompt
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
-from ccvd_core.concept_prompt import aggregate
-from ccvd_core.library import ConceptLibrary
-from ccvd_core.region_layout import Keyframe, Region
-from ccvd_core.region_prompt import aggregate_scene
-from ccvd_core.regions import RegionSet
+from ccvd_core.concepts.library import ConceptLibrary
+from ccvd_core.prompts.aggregate import aggregate
+from ccvd_core.prompts.aggregation import AggregationSettings
+from ccvd_core.regions.layout import Keyframe, Region
+from ccvd_core.regions.region import RegionSet
+from ccvd_core.regions.scene import aggregate_scene
 
 MOST_REGIONS, LIBRARIES, REPEATS, RANK = 8, (1, 8, 35), 5, 16
 WAN_REGIONS, WAN_LATENT_SHAPE = (1, 2, 4, 8), (16, 3, 60, 104)

@@ -8,8 +8,8 @@ from layouts import Case
 from scorer import Found, Scorer
 from torch import Tensor
 
-from ccvd_core.region_layout import Box, Region
-from ccvd_core.regions import PaintedRegion
+from ccvd_core.regions.layout import Box, Region
+from ccvd_core.regions.region import PaintedRegion
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from base import DemoBase, starting_noise
 from layouts import Case
 from torch import Tensor
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt
-from ccvd_core.concept import Concept
-from ccvd_core.concept_prompt import aggregate
-from ccvd_core.noise_merge import RegionSettings
+from ccvd_core.concepts.concept import Concept
 from ccvd_core.number_types import fast_autocast
-from ccvd_core.region_masks import latent_masks
-from ccvd_core.region_prompt import Reading, aggregate_scene
+from ccvd_core.prompts.aggregate import aggregate
+from ccvd_core.regions.masks import latent_masks
+from ccvd_core.regions.merging import RegionSettings
+from ccvd_core.regions.scene import Reading, aggregate_scene
 from ccvd_core.sampling import flow_times, sample
 
 STEPS, CFG, SHIFT, BATCH = 20, 4.0, 3.0, 10

@@ -34,7 +34,7 @@ from methods import METHODS, Studio, draw  # noqa: E402
 from scorer import Scorer  # noqa: E402
 
 from ccvd_core import number_types  # noqa: E402
-from ccvd_core.library import ConceptLibrary  # noqa: E402
+from ccvd_core.concepts.library import ConceptLibrary  # noqa: E402
 
 COUNTS = (2, 3, 4)
 PARTS = ("placement", "cost", "library")

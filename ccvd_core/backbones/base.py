@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..concept import BaseFingerprint, Kind
-from ..concept_tokens import PlacedTokens
+from ..concepts.concept import BaseFingerprint, Kind
 from ..errors import CCVDError
-from ..regions import RegionError, RegionSet
+from ..prompts.concept_tokens import PlacedTokens
+from ..regions.region import RegionError, RegionSet
 
 Role = Literal["subject", "motion"]
 ActsOn = Literal["text", "video"]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..concept import BaseFingerprint
+from ..concepts.concept import BaseFingerprint
 from ..errors import CCVDError
 from .base import (
     AnyPrompt,

@@ -11,7 +11,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..concept import BaseFingerprint
+from ..concepts.concept import BaseFingerprint
 from ..errors import CCVDError
 from .base import (
     AnyPrompt,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..concept import BaseFingerprint
+from ..concepts.concept import BaseFingerprint
 from .base import ActsOn, LinearSite, Role, TokenGrid, VideoForm
 
 

@@ -8,8 +8,8 @@ import torch
 from base import DemoBase
 from torch import Tensor
 
-from ccvd_core.concept import Concept, LowRank
-from ccvd_core.region_layout import Keyframe, Region
+from ccvd_core.concepts.concept import Concept, LowRank
+from ccvd_core.regions.layout import Keyframe, Region
 from tests.backbones.pack import from_pack
 
 MOVING = Region(
@@ -52,7 +52,7 @@ def random_concepts(base: DemoBase) -> list[Concept]:
 
 def conditioning(scene: Any, names: tuple[str, ...]) -> list[Any]:
     """CONDITIONING as Aggregate Adapters gives it."""
-    patching = from_pack("nodes.patching")
+    patching = from_pack("nodes.host.patching")
     # The pack under ComfyUI has its own classes: what travels in a conditioning must be theirs.
     return [[scene.context.unsqueeze(0), {patching.KEY: patching.PromptState(theirs(scene), names)}]]
 

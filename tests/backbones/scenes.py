@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import torch
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, ConceptPrompt, RegionalPrompt
-from ccvd_core.concept import LowRank
-from ccvd_core.region_layout import Keyframe, Region
-from ccvd_core.regions import RegionSet
+from ccvd_core.concepts.concept import LowRank
+from ccvd_core.regions.layout import Keyframe, Region
+from ccvd_core.regions.region import RegionSet
 
 
 def region(*sides: float, to: tuple[float, float, float, float] | None = None) -> Region:

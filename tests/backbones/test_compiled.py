@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, ConceptPrompt
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, ConceptPrompt
-from ccvd_core.learning import ConceptLearner, Example
-from ccvd_core.learning_step import LearningSettings
+from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.step import LearningSettings
 from tests.backbones.scenes import adapters as adapters_of
 
 CPU = torch.device("cpu")

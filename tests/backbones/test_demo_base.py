@@ -14,7 +14,7 @@ from world import Actor, Scene
 
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ccvd_core.concept_prompt import aggregate
+from ccvd_core.prompts.aggregate import aggregate
 from tests.backbones.pack import from_pack
 
 CAPTION = "a dog moving right and a star still on green grass in plain style"

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from ccvd_core.aggregation import AggregationSettings
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, VideoForm
 from ccvd_core.backbones.wan_sites import wan_video
-from ccvd_core.concept import BaseFingerprint, Concept
-from ccvd_core.concept_prompt import aggregate
+from ccvd_core.concepts.concept import BaseFingerprint, Concept
 from ccvd_core.errors import CCVDError, LearningError, UnknownConceptError
-from ccvd_core.learning import ConceptLearner, Example
-from ccvd_core.learning_plan import check_fits, learning_need, preset
-from ccvd_core.learning_step import LearningSettings, motion_loss
+from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.plan import check_fits, learning_need, preset
+from ccvd_core.learning.step import LearningSettings, motion_loss
+from ccvd_core.prompts.aggregate import aggregate
+from ccvd_core.prompts.aggregation import AggregationSettings
 
 SETTINGS = LearningSettings(steps=30, rank=2, lr=1e-2, token_lr=1e-2, batch=2)
 

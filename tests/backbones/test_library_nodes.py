@@ -18,8 +18,8 @@ import torch
 from PIL import EpsImagePlugin, Image
 
 from ccvd_core.backbones.base import Backbone
-from ccvd_core.concept import BaseFingerprint, Concept, LowRank
-from ccvd_core.concept_file import save_concept
+from ccvd_core.concepts.concept import BaseFingerprint, Concept, LowRank
+from ccvd_core.concepts.file import save_concept
 from tests.backbones.pack import from_pack
 
 pytestmark = pytest.mark.usefixtures("backbones")
@@ -71,13 +71,13 @@ def learned(name: str = "rex", preview: bytes | None = None) -> Concept:
 @pytest.mark.parametrize("case", BAD)
 def test_a_preview_that_is_no_small_webp_or_png_is_not_shown(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args: pytest.fail("ran a program"))
-    previews = from_pack("nodes.previews")
+    previews = from_pack("nodes.host.previews")
     assert previews.decode_preview(BAD[case]) is None
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNG"])
 def test_a_size_is_looked_at_before_a_pixel(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    previews = from_pack("nodes.previews")
+    previews = from_pack("nodes.host.previews")
     assert previews.decode_preview(picture_bytes(kind)).size == (64, 48)
     monkeypatch.setattr(previews, "MAX_PIXELS", 64 * 48 - 1)
     monkeypatch.setattr(Image.Image, "convert", lambda *args: pytest.fail("decoded it"))
@@ -85,7 +85,7 @@ def test_a_size_is_looked_at_before_a_pixel(kind: str, monkeypatch: pytest.Monke
 
 
 def test_one_bad_preview_does_not_spoil_the_others(tmp_path: Path) -> None:
-    previews = from_pack("nodes.previews")
+    previews = from_pack("nodes.host.previews")
     names = [f"bad{number}" for number in range(len(BAD))]
     picture, unseen = previews.preview_grid([("good", picture_bytes("WEBP")), *zip(names, BAD.values(), strict=True)])
     assert unseen == names and picture.shape == (1, 156, 136, 3)
@@ -95,7 +95,7 @@ def test_one_bad_preview_does_not_spoil_the_others(tmp_path: Path) -> None:
 
 
 def test_the_grid_of_a_large_library_is_bounded() -> None:
-    previews = from_pack("nodes.previews")
+    previews = from_pack("nodes.host.previews")
     preview = picture_bytes("PNG")
     picture, unseen = previews.preview_grid([(f"c{number}", preview) for number in range(1000)])
     assert not unseen and picture.numel() * 4 < 20e6
@@ -109,7 +109,7 @@ def test_the_grid_of_a_large_library_is_bounded() -> None:
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """ComfyUI's models/ccvd."""
-    types = from_pack("nodes.types")
+    types = from_pack("nodes.host.libraries")
     monkeypatch.setattr(types, "model_folder", lambda: tmp_path)
     return tmp_path
 
@@ -187,7 +187,7 @@ def test_why_a_name_cannot_be_used(models: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("strength", [float("nan"), float("inf"), 4.5])
 def test_a_selection_has_no_strength_that_overflows(models: Path, strength: float) -> None:
-    types = from_pack("nodes.types")
+    types = from_pack("nodes.host.libraries")
     with pytest.raises(ValueError, match="strength of 'rex' must be between -4 and 4"):
         types.LibrarySelection(types.open_library("zoo"), frozenset(), {"rex": strength})
 
@@ -203,7 +203,7 @@ class Request:
 @pytest.fixture
 def ask(models: Path) -> Callable[..., Any]:
     """The route's answer, as the page reads it."""
-    routes = from_pack("nodes.routes")
+    routes = from_pack("nodes.host.routes")
 
     def answer(**query: str) -> tuple[int, Any]:
         response = asyncio.run(routes.concepts(Request(**query)))
@@ -217,7 +217,7 @@ def test_one_bad_library_does_not_hide_the_others(models: Path, ask: Callable[..
     put(models, "bad", learned("kit"))
     (models / "a file").touch()
     (models / "loop").symlink_to("loop")
-    files = from_pack("ccvd_core.library_files")
+    files = from_pack("ccvd_core.concepts.library_files")
     real = files.os.scandir
 
     def denied(folder: Any) -> Any:
@@ -237,7 +237,7 @@ def test_one_bad_library_does_not_hide_the_others(models: Path, ask: Callable[..
 def test_the_server_answers_others_while_libraries_are_read(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scan waits for something that only the server's own thread does meanwhile."""
     put(models, "zoo", learned("rex"))
-    routes, library = from_pack("nodes.routes"), from_pack("ccvd_core.library")
+    routes, library = from_pack("nodes.host.routes"), from_pack("ccvd_core.concepts.library")
     answered, scans = threading.Event(), []
     real = library.read_header
 
@@ -262,9 +262,9 @@ def test_the_server_answers_others_while_libraries_are_read(models: Path, monkey
 
 
 def scene_of(backbone: Backbone, library: Any, text: str, participants: Any) -> Any:
-    from ccvd_core.aggregation import AggregationSettings
-    from ccvd_core.library_scene import aggregate_library
-    from ccvd_core.regions import RegionSet
+    from ccvd_core.prompts.aggregation import AggregationSettings
+    from ccvd_core.regions.library_scene import aggregate_library
+    from ccvd_core.regions.region import RegionSet
 
     settings = AggregationSettings(participants=participants, pinned=False)
     return aggregate_library(backbone, text, RegionSet(1, 1, ()), library, library.names(), settings, {})
@@ -288,7 +288,7 @@ def acting_concept(backbone: Backbone, name: str, seed: int) -> Concept:
 @pytest.fixture
 def shelf(tmp_path: Path, backbones: dict[str, Backbone]) -> Any:
     """A library of the tiny model: <rex>, <kit> and <fox>."""
-    from ccvd_core.library import ConceptLibrary
+    from ccvd_core.concepts.library import ConceptLibrary
 
     shelf = ConceptLibrary(tmp_path / "shelf")
     for seed, name in enumerate(("rex", "kit", "fox"), 1):
@@ -308,7 +308,7 @@ def spoil(shelf: Any, name: str) -> None:
 def test_only_concepts_that_take_part_are_read(
     shelf: Any, backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ccvd_core import library
+    from ccvd_core.concepts import library
 
     read: list[str] = []
     for name in ("load_outline", "load_concept"):
@@ -351,8 +351,8 @@ def test_earlier_concepts_that_cannot_be_read_are_left_out_of_a_lesson(shelf: An
 
 
 def test_a_caption_may_write_the_name_in_capitals(backbones: dict[str, Backbone]) -> None:
-    from ccvd_core.learning import ConceptLearner, Example
-    from ccvd_core.learning_step import LearningSettings
+    from ccvd_core.learning.learner import ConceptLearner, Example
+    from ccvd_core.learning.step import LearningSettings
 
     def learner(caption: str) -> Any:
         example = Example(torch.zeros(4, 1, 4, 4), caption)
@@ -364,7 +364,7 @@ def test_a_caption_may_write_the_name_in_capitals(backbones: dict[str, Backbone]
 
 
 def test_the_heat_map_of_500_concepts_is_bounded() -> None:
-    pictures, overview = from_pack("nodes.pictures"), from_pack("nodes.overview")
+    pictures, overview = from_pack("nodes.host.pictures"), from_pack("nodes.host.overview")
     generator = torch.Generator().manual_seed(0)
     weights = torch.rand(40, 300, generator=generator) * 0.5
     weights[:, 123] = 1.0

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ccvd_core.backbones.base import Backbone, ConceptPrompt
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ccvd_core.concept import Concept, Kind
+from ccvd_core.concepts.concept import Concept, Kind
 from tests.backbones.conftest import TEXT_WIDTH
 from tests.backbones.demo_scenes import theirs
 from tests.backbones.pack import from_pack
@@ -68,7 +68,7 @@ def concept(model: Any, name: str, kind: Kind) -> Any:
 def sampled(model: Any, prompt: ConceptPrompt, name: str | None, **changes: Any) -> Tensor:
     import comfy.sample
 
-    patching = from_pack("nodes.patching")
+    patching = from_pack("nodes.host.patching")
     state = {} if name is None else {patching.KEY: patching.PromptState(theirs(prompt), (name,))}
     usual = {"steps": 1, "cfg": 2.0, "sampler_name": "euler", "scheduler": "simple", "disable_pbar": True, "seed": 1}
     context, empty = prompt.context[None], torch.zeros_like(prompt.context)[None]
@@ -98,7 +98,7 @@ def test_the_stock_compile_node_and_concepts(model: Any, prompts: dict[str | Non
     """Plain, subject, motion, plain, through ComfyUI's sampling. The backend `eager` needs no C++ compiler."""
     from comfy_extras.nodes_torch_compile import TorchCompileModel
 
-    with_concepts = from_pack("nodes.patching").with_concepts
+    with_concepts = from_pack("nodes.host.patching").with_concepts
     concepts = {"rex": concept(model, "rex", "subject"), "leaping": concept(model, "leaping", "motion")}
 
     def compiled(model: Any) -> Any:
@@ -120,7 +120,7 @@ def test_comfyui_counts_and_moves_the_adapters(model: Any, prompts: Any, monkeyp
     import comfy.model_management as memory
 
     rex = concept(model, "rex", "subject")
-    patched = from_pack("nodes.patching").with_concepts(model, [rex])
+    patched = from_pack("nodes.host.patching").with_concepts(model, [rex])
     loads: list[list[Any]] = []
     load = memory.load_models_gpu
     monkeypatch.setattr(
@@ -141,7 +141,7 @@ def test_comfyui_counts_and_moves_the_adapters(model: Any, prompts: Any, monkeyp
 
 def test_each_devices_copy_has_adapters_and_hooks_of_its_own(model: Any, prompts: Any):
     """As MultiGPU Work Units: half of a batch on another device, here a second name of the CPU."""
-    patching = from_pack("nodes.patching")
+    patching = from_pack("nodes.host.patching")
     patched = patching.with_concepts(model, [concept(model, "rex", "subject")])
     expected = sampled(patched, prompts["rex"], "rex")
     other = patched.deepclone_multigpu(new_load_device=torch.device("cpu", 0))

@@ -14,12 +14,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, ConceptPrompt
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.diffusers_wan import DIFFUSERS_NAMES, DiffusersWanBackbone
-from ccvd_core.concept import Concept, Kind, LowRank
-from ccvd_core.concept_file import load_concept, save_concept
+from ccvd_core.concepts.concept import Concept, Kind, LowRank
+from ccvd_core.concepts.file import load_concept, save_concept
 
 CPU = torch.device("cpu")
 TEXT = "a dog runs"

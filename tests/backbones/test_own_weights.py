@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ccvd_core.learning import ConceptLearner, Example
-from ccvd_core.learning_step import LearningSettings
+from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.step import LearningSettings
 from tests.backbones.conftest import HEAD_WIDTH, HEADS, TEXT_WIDTH
 from tests.backbones.pack import from_pack
 
@@ -139,7 +139,7 @@ def gradients(model: nn.Module, backbones: dict[str, Backbone], own: bool) -> Te
         keep(total)
 
     student._update = collect  # type: ignore[method-assign]
-    lends = from_pack("nodes.own_weights").own_weights(model) if own else contextlib.nullcontext()
+    lends = from_pack("nodes.host.own_weights").own_weights(model) if own else contextlib.nullcontext()
     with lends, Attachment(backbone, [student.live_adapters()]) as attachment, backbone.checkpointing():
         student.step(attachment)
     return torch.cat(found)
@@ -176,7 +176,7 @@ def test_on_loan_they_are_not(
 
 
 def test_layers_are_left_as_they_were(model: nn.Module, backbones: dict[str, Backbone], training: None, dynamic: None):
-    own_weights = from_pack("nodes.own_weights").own_weights
+    own_weights = from_pack("nodes.host.own_weights").own_weights
     kept = model.blocks[0].self_attn.q
     mine: list[Callable[[Tensor], Tensor]] = [lambda weight: weight]
     kept.weight_function = mine
@@ -228,5 +228,5 @@ def learning(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         remove_callbacks_with_key=lambda *_: None,
     )
     monkeypatch.setattr(memory, "load_models_gpu", lambda *_, **__: None)
-    with torch.inference_mode(), from_pack("nodes.training").training_mode(patcher, 0):
+    with torch.inference_mode(), from_pack("nodes.host.training").training_mode(patcher, 0):
         yield

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from ccvd_core import whole_files
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
+from ccvd_core.concepts import whole_files
+from ccvd_core.concepts.whole_files import ReservedSpace
 from ccvd_core.errors import LearningError, LibraryError
-from ccvd_core.learning import ConceptLearner, Example
-from ccvd_core.learning_step import LearningSettings
-from ccvd_core.progress_file import ProgressFile
-from ccvd_core.whole_files import ReservedSpace
+from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.progress_file import ProgressFile
+from ccvd_core.learning.step import LearningSettings
 from tests.backbones.pack import from_pack
 
 SETTINGS = LearningSettings(steps=4, rank=1, lr=1e-2, token_lr=1e-2)
@@ -111,7 +111,7 @@ def test_space_is_taken_before_it_is_needed(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_full_disk_is_said_before_learning_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    lesson_need = from_pack("nodes.lesson_need")
+    lesson_need = from_pack("nodes.host.lesson_need")
     with pytest.raises(
         ValueError, match=r"Learning <rex> will write about 200 MB to .*shelf: the disk is full"
     ) as error:
@@ -122,8 +122,8 @@ def test_a_full_disk_is_said_before_learning_begins(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("kind", ["subject", "motion"])
 def test_enough_is_reserved_for_progress_and_concept(wan: Backbone, tmp_path: Path, kind: Any) -> None:
-    from ccvd_core.concept_file import save_concept
-    from ccvd_core.learning_plan import bytes_to_write
+    from ccvd_core.concepts.file import save_concept
+    from ccvd_core.learning.plan import bytes_to_write
 
     half = ConceptLearner(wan, [Example(torch.randn(4, 2, 4, 4), "a <rex>")], "rex", kind, "dog", SETTINGS)
     with Attachment(wan, [half.live_adapters()]) as attachment:
@@ -137,7 +137,7 @@ def test_enough_is_reserved_for_progress_and_concept(wan: Backbone, tmp_path: Pa
 def test_a_save_that_fails_is_said_and_the_lesson_goes_on(
     backbones: dict[str, Backbone], training: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop_module = from_pack("nodes.lesson_loop")
+    loop_module = from_pack("nodes.host.lesson_loop")
     monkeypatch.setattr(loop_module, "CHECKPOINT_SECONDS", -1.0)
     monkeypatch.setattr(loop_module, "Attachment", Attachment)
     monkeypatch.setattr(whole_files.os, "fsync", full)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ccvd_core.backbones.base import Backbone, ConceptPrompt, RegionalPrompt
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ccvd_core.region_layout import Keyframe, Region
-from ccvd_core.regions import RegionSet
+from ccvd_core.regions.layout import Keyframe, Region
+from ccvd_core.regions.region import RegionSet
 from tests.backbones.demo_scenes import theirs
 from tests.backbones.pack import from_pack
 
@@ -58,8 +58,8 @@ def scene() -> RegionalPrompt:
 def laid_out(backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     """The region's share of each frame's left and right half: for attention, for merging, and what it sees."""
     found: dict[str, Tensor] = {}
-    attachment = from_pack("ccvd_core.backbones.attachment").Attachment
-    merging = from_pack("nodes.region_merging").RegionMerging
+    attachment = from_pack("ccvd_core.attaching.attachment").Attachment
+    merging = from_pack("nodes.host.region_merging").RegionMerging
     activate, masks = attachment._activate, merging._masks
 
     def halves(mask: Tensor) -> list[Any]:
@@ -86,8 +86,8 @@ def sample(model: Any, frames: int, extra: dict[str, Any], **changes: Any) -> Te
     """Two steps with the region predicted on its own, as Region Sampling and KSampler make them."""
     import comfy.sample
 
-    patching = from_pack("nodes.patching")
-    settings = from_pack("ccvd_core.noise_merge").RegionSettings("paper + bootstrap", 1.0, bootstrap_steps=1.0)
+    patching = from_pack("nodes.host.patching")
+    settings = from_pack("ccvd_core.regions.merging").RegionSettings("paper + bootstrap", 1.0, bootstrap_steps=1.0)
     for key, value in changes.items():
         model.model_options[key] = value
     patched = patching.with_region_settings(model, settings)

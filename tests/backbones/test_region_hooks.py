@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ccvd_core.region_layout import Keyframe, Region
-from ccvd_core.region_masks import region_masks
-from ccvd_core.regions import RegionSet
+from ccvd_core.regions.layout import Keyframe, Region
+from ccvd_core.regions.masks import region_masks
+from ccvd_core.regions.region import RegionSet
 from tests.backbones.scenes import adapters
 
 CPU = torch.device("cpu")

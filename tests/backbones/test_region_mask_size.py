@@ -26,7 +26,7 @@ def test_too_little_memory_is_an_error_and_nothing_is_made(node: Any, monkeypatc
     monkeypatch.setattr(node, "get_free_memory", lambda device: 2e9)
     monkeypatch.setattr(node, "first_masks", lambda regions: pytest.fail("masks were made"))
     expected = r"4 regions at 16384 x 16384 pixels: .* 4\.3 GB of memory, and 2\.0 GB are free"
-    with pytest.raises(from_pack("ccvd_core.regions").RegionError, match=expected):
+    with pytest.raises(from_pack("ccvd_core.regions.region").RegionError, match=expected):
         node.RegionMask.execute(width=16384, height=16384, **SIZE)
 
 

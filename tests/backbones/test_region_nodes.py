@@ -9,14 +9,14 @@ import pytest
 import torch
 from base import DemoBase, load_base
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ccvd_core.concept import Concept
-from ccvd_core.concept_prompt import aggregate
-from ccvd_core.noise_merge import RegionSettings
-from ccvd_core.region_prompt import READINGS, Reading, aggregate_scene
-from ccvd_core.regions import RegionSet
+from ccvd_core.concepts.concept import Concept
+from ccvd_core.prompts.aggregate import aggregate
+from ccvd_core.regions.merging import RegionSettings
+from ccvd_core.regions.region import RegionSet
+from ccvd_core.regions.scene import READINGS, Reading, aggregate_scene
 from ccvd_core.sampling import sample
 from tests.backbones.demo_scenes import MOVING, STILL, in_comfyui, load_model, random_concepts, theirs
 from tests.backbones.pack import from_pack
@@ -58,7 +58,7 @@ def test_nodes_and_headless_sampling_agree(
 ):
     import comfy.model_management
 
-    patching = from_pack("nodes.patching")
+    patching = from_pack("nodes.host.patching")
     regions = RegionSet(80, 64, (MOVING, STILL))
     backbone = base.backbone()
     scene = aggregate_scene(backbone, "a star on green grass", regions, concepts, reading=reading).prompt
@@ -89,7 +89,7 @@ def test_a_context_window_has_its_own_frames_of_the_surroundings():
     """With the anchor frame that ComfyUI puts before a window; none where the shapes say that it is another clip."""
     from comfy.context_windows import IndexListContextWindow
 
-    frames_of = from_pack("nodes.region_stages").frames_of
+    frames_of = from_pack("nodes.host.region_stages").frames_of
     window = IndexListContextWindow([4, 5, 6], dim=2, total_frames=9)
     clip, seen = torch.zeros(1, 16, 9, 2, 2), torch.zeros(1, 16, 3, 2, 2)
     options: dict[str, Any] = {"transformer_options": {"context_window": window}}

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from ccvd_core.backbones.base import Backbone
-from ccvd_core.concept import Concept
-from ccvd_core.concept_prompt import aggregate
+from ccvd_core.concepts.concept import Concept
 from ccvd_core.errors import UnknownConceptError
-from ccvd_core.region_layout import Keyframe, Region
-from ccvd_core.region_prompt import aggregate_scene, check_region_prompts, scene_concepts
-from ccvd_core.regions import RegionError, RegionSet
+from ccvd_core.prompts.aggregate import aggregate
+from ccvd_core.regions.layout import Keyframe, Region
+from ccvd_core.regions.region import RegionError, RegionSet
+from ccvd_core.regions.scene import aggregate_scene, check_region_prompts, scene_concepts
 
 
 def region(name: str, prompt: str, strength: float = 1.0) -> Region:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ccvd_core.backbones.base import AnyPrompt
-from ccvd_core.noise_merge import RegionSettings
+from ccvd_core.regions.merging import RegionSettings
 from ccvd_core.sampling import sample
 from tests.backbones.scenes import LEFT, RIGHT, region, scene, two_concepts
 from tests.reference import regions as reference

@@ -12,10 +12,10 @@ from base import DemoBase, load_base
 from torch import Tensor
 
 from ccvd_core.backbones.base import Backbone
-from ccvd_core.concept_prompt import aggregate
-from ccvd_core.noise_merge import RegionSettings
-from ccvd_core.region_prompt import aggregate_scene
-from ccvd_core.regions import RegionSet
+from ccvd_core.prompts.aggregate import aggregate
+from ccvd_core.regions.merging import RegionSettings
+from ccvd_core.regions.region import RegionSet
+from ccvd_core.regions.scene import aggregate_scene
 from tests.backbones.demo_scenes import MOVING, STILL, in_comfyui, load_model, random_concepts, theirs
 from tests.backbones.pack import from_pack
 
@@ -48,7 +48,7 @@ class Studio:
         self.noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(5))
 
     def patched(self, settings: RegionSettings, number: int = 0) -> Any:
-        patching = from_pack("nodes.patching")
+        patching = from_pack("nodes.host.patching")
         model = patching.with_region_settings(self.models[number], theirs(settings))
         return patching.with_concepts(model, [theirs(concept) for concept in self.concepts])
 
@@ -76,7 +76,9 @@ def studio(backbones: dict[str, Backbone]) -> Iterator[Studio]:
 @pytest.fixture(autouse=True)
 def forgotten(backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test begins with no sampler before it."""
-    monkeypatch.setattr(from_pack("nodes.region_merging"), "STAGES", from_pack("nodes.region_stages").Stages())
+    monkeypatch.setattr(
+        from_pack("nodes.host.region_merging"), "STAGES", from_pack("nodes.host.region_stages").Stages()
+    )
 
 
 @pytest.mark.parametrize("settings", MODES, ids=label)
@@ -118,7 +120,7 @@ def test_what_a_second_sampler_needs_is_of_the_latents_that_it_goes_on_from(stud
 @pytest.fixture
 def levels(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The noise levels at which predictions were merged."""
-    kind = from_pack("nodes.region_merging").RegionMerging
+    kind = from_pack("nodes.host.region_merging").RegionMerging
     found: list[float] = []
     merged = kind.merged
 
@@ -134,8 +136,8 @@ def test_the_steps_of_comfyuis_usual_schedule_are_counted_as_they_are(studio: St
     """Schedules of whole runs, in numbers of steps that round to ComfyUI's thousand levels and that do not."""
     from comfy.samplers import simple_scheduler
 
-    steps = from_pack("ccvd_core.region_steps")
-    settings = from_pack("ccvd_core.noise_merge").RegionSettings
+    steps = from_pack("ccvd_core.regions.steps")
+    settings = from_pack("ccvd_core.regions.merging").RegionSettings
     for shift in (1.0, 3.0, 8.0):
         sampling = from_pack("nodes.demo_model").shifted_sampling(studio.models[0], shift)
         for share in range(21):
@@ -205,7 +207,7 @@ def test_a_guider_that_asks_twice_keeps_the_surroundings_of_its_first_call(studi
 def test_one_at_a_time_measures_no_attention(studio: Studio, monkeypatch: pytest.MonkeyPatch):
     """Its strengths do not depend on it; in the paper's modes they do."""
     measured: list[int] = []
-    attention = from_pack("ccvd_core.backbones.active").RegionalAttention
+    attention = from_pack("ccvd_core.attaching.call").RegionalAttention
     monkeypatch.setattr(attention, "_measure", lambda self, number, *args: measured.append(number))
     studio.sample(studio.patched(MODES[3]), steps=2)
     assert not measured

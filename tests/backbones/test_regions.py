@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import AnyPrompt, Backbone, ConceptPrompt
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.errors import CCVDError
-from ccvd_core.regions import RegionError
+from ccvd_core.regions.region import RegionError
 from tests.backbones.scenes import ALL, LEFT, RIGHT, adapters, region, scene, two_concepts
 from tests.reference import regions as reference
 
@@ -205,11 +205,11 @@ def test_everything_is_undone(double: Backbone, case, one: ConceptPrompt, other:
 
 
 def test_masks_are_made_once_for_all_steps(double: Backbone, case, one, other, monkeypatch):
-    import ccvd_core.backbones.active as active
+    import ccvd_core.attaching.call as active
 
     calls = []
     monkeypatch.setattr(active, "region_masks", lambda *args: calls.append(args) or region_masks(*args))
-    region_masks = __import__("ccvd_core.region_masks", fromlist=["region_masks"]).region_masks
+    region_masks = __import__("ccvd_core.regions.masks", fromlist=["region_masks"]).region_masks
     prompt = scene([one, other], LEFT)
     with two_concepts(double) as attachment:
         for _ in range(3):

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, ConceptPrompt, EncodedText, rows_of_one_length
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ccvd_core.concept_prompt import aggregate
 from ccvd_core.errors import CCVDError
-from ccvd_core.learning import ConceptLearner, Example
-from ccvd_core.learning_step import LearningSettings, draw_step, video_loss
+from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.step import LearningSettings, draw_step, video_loss
+from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.sampling import flow_times, sample
 from tests.backbones.conftest import encode_text
 from tests.backbones.pack import from_pack
@@ -133,7 +133,7 @@ def test_the_demo_model_learns_captions_beyond_its_32_rows(backbones: dict[str, 
     import comfy.sd
 
     demo_model = from_pack("nodes.demo_model")
-    reader = from_pack("nodes.text_encoder").PromptReader(demo_model.load_clip(demo_model.TEXT_FILE))
+    reader = from_pack("nodes.host.text_encoder").PromptReader(demo_model.load_clip(demo_model.TEXT_FILE))
     model = comfy.sd.load_diffusion_model(str(demo_model.MODEL_FILE)).model.diffusion_model
     captions = ["a <rex> still", "a <rex> " + "moving right and down on very green grass " * 5]
     examples = [Example(torch.randn(16, 1, 4, 4), caption) for caption in captions]

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
+from ccvd_core.attaching.base_match import misfit, sibling_notes
 from ccvd_core.backbones.base import Backbone, ConceptPrompt
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.wan_variants import VARIANTS, wan_variant
-from ccvd_core.base_match import misfit, sibling_notes
-from ccvd_core.concept import Concept
-from ccvd_core.library import ConceptLibrary
+from ccvd_core.concepts.concept import Concept
+from ccvd_core.concepts.library import ConceptLibrary
 from tests.backbones.pack import from_pack
 from tests.backbones.scenes import adapters
 from tests.backbones.wan_family import FAMILY, TEXT_WIDTH, PoolingVAE, build
@@ -39,9 +39,9 @@ def clip(backbones: dict[str, Backbone]) -> Any:
 @pytest.fixture
 def lesson(clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Learn Concept's work without a server: a lesson on a clip, or with `picture` on its first frame."""
-    module = from_pack("nodes.lesson")
+    module = from_pack("nodes.host.lesson")
     monkeypatch.setattr(module, "open_library", lambda name: ConceptLibrary(tmp_path / name))
-    monkeypatch.setattr(from_pack("nodes.lesson_results"), "thumbnail_on_node", lambda concept: {})
+    monkeypatch.setattr(from_pack("nodes.host.lesson_results"), "thumbnail_on_node", lambda concept: {})
     monkeypatch.setattr(module.Lesson, "_say", lambda self, text: None)
     from comfy_api.latest import InputImpl, Types
 
@@ -195,7 +195,7 @@ def test_it_is_shown_what_comfyuis_own_node_would_show(name: str, monkeypatch: p
     """(ComfyUI has no node for Fun Inpaint 5B's size of latents; it is Wan Image To Video's layout.)"""
     member = FAMILY[name]
     model, vae = build(member).model, PoolingVAE(member.channels)
-    conditions = from_pack("nodes.model_conditions").ModelConditions(model, vae)
+    conditions = from_pack("nodes.host.model_conditions").ModelConditions(model, vae)
     size = (96, 64)
     pixels = FRAMES[:, : size[0], : size[1]].permute(3, 0, 1, 2)[None]
     latents = model.process_latent_in(vae.encode(pixels[0].permute(1, 2, 3, 0)))[0]
@@ -219,7 +219,7 @@ def test_it_predicts_as_comfyui_applies_it(name: str):
     """Two clips with conditions of their own in one call."""
     member = FAMILY[name]
     model, vae = build(member).model, PoolingVAE(member.channels)
-    conditions = from_pack("nodes.model_conditions").ModelConditions(model, vae, Eye())
+    conditions = from_pack("nodes.host.model_conditions").ModelConditions(model, vae, Eye())
     generator = torch.Generator().manual_seed(2)
     clips = [FRAMES.permute(3, 0, 1, 2)[None], FRAMES.flip(0).permute(3, 0, 1, 2)[None]]
     clean = [model.process_latent_in(vae.encode(pixels[0].permute(1, 2, 3, 0)))[0] for pixels in clips]
@@ -250,7 +250,7 @@ def test_checkpointing_changes_no_gradient(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(comfy.model_management, "in_training", True)
     member = FAMILY[name]
     model, vae = build(member).model, PoolingVAE(member.channels)
-    conditions = from_pack("nodes.model_conditions").ModelConditions(model, vae, Eye())
+    conditions = from_pack("nodes.host.model_conditions").ModelConditions(model, vae, Eye())
     pixels = FRAMES.permute(3, 0, 1, 2)[None]
     latents = model.process_latent_in(vae.encode(FRAMES))
     backbone = ComfyWanBackbone(model.diffusion_model, lambda _: None)  # type: ignore[arg-type, return-value]

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from ccvd_core.adapter_bank import (
+from ccvd_core.concepts.adapter_bank import (
     BankModule,
     add_gated_delta,
     gated_delta,
@@ -14,7 +14,7 @@ from ccvd_core.adapter_bank import (
     stack_adapters,
     stack_banks,
 )
-from ccvd_core.concept import LowRank
+from ccvd_core.concepts.concept import LowRank
 from ccvd_core.errors import CCVDError
 
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from ccvd_core import adjustments
-from ccvd_core.adjustments import check_strength, parse_adjustments
+from ccvd_core.concepts import adjustments
+from ccvd_core.concepts.adjustments import check_strength, parse_adjustments
 from ccvd_core.errors import CCVDError
 
 

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccvd_core.aggregation import (
+from ccvd_core.errors import CCVDError
+from ccvd_core.prompts.aggregation import (
     PAPER_SETTINGS,
     AggregationSettings,
     aggregation_weights,
@@ -11,7 +12,6 @@ from ccvd_core.aggregation import (
     relevance,
     relevance_against_class,
 )
-from ccvd_core.errors import CCVDError
 from tests.reference import aggregation as naive
 
 

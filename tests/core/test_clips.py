@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ccvd_core.clips import UNIFORM_WINDOWS, ClipCut, LessonBudget, cut_images, window_starts
 from ccvd_core.errors import MediaError
+from ccvd_core.learning.clips import UNIFORM_WINDOWS, ClipCut, LessonBudget, cut_images, window_starts
 
 SIZE = (4, 4)
 

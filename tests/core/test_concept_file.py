@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from ccvd_core.concept import BaseFingerprint, Concept, LowRank
-from ccvd_core.concept_file import check_words_fit, load_concept, save_concept
-from ccvd_core.concept_header import ConceptHeader, read_header
+from ccvd_core.concepts.concept import BaseFingerprint, Concept, LowRank
+from ccvd_core.concepts.file import check_words_fit, load_concept, save_concept
+from ccvd_core.concepts.header import ConceptHeader, read_header
 from ccvd_core.errors import CCVDError, ConceptFileError, LibraryError
 
 SITES = ("blocks.0.cross_attn.k", "blocks.0.cross_attn.q", "blocks.1.ffn.0")

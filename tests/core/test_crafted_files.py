@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import torch
 
-from ccvd_core.concept import BaseFingerprint, Concept, LowRank
-from ccvd_core.concept_file import load_concept, load_outline, save_concept
-from ccvd_core.concept_header import MAX_PREVIEW_BYTES, read_header
+from ccvd_core.concepts.concept import BaseFingerprint, Concept, LowRank
+from ccvd_core.concepts.file import load_concept, load_outline, save_concept
+from ccvd_core.concepts.file_reading import MAX_FILE_BYTES, MAX_HEADER_BYTES
+from ccvd_core.concepts.header import MAX_PREVIEW_BYTES, read_header
+from ccvd_core.concepts.library import HEADERS, ConceptLibrary
+from ccvd_core.concepts.plain_json import MAX_PARTS, parse_json
 from ccvd_core.errors import MAX_MESSAGE, CCVDError, ConceptFileError, LibraryError, shorten
-from ccvd_core.file_reading import MAX_FILE_BYTES, MAX_HEADER_BYTES
-from ccvd_core.library import HEADERS, ConceptLibrary
-from ccvd_core.plain_json import MAX_PARTS, parse_json
-from ccvd_core.region_layout import RegionLayoutError, layout_from, parse_layout
+from ccvd_core.regions.layout import RegionLayoutError, layout_from, parse_layout
 
 A, B, ALPHA = (f"diffusion_model.blocks.0.q.{part}" for part in ("lora_A.weight", "lora_B.weight", "alpha"))
 HUGE = "9" * 4000

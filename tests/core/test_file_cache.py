@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ccvd_core.concepts.file_cache import FAILURE_BYTES, FileCache
+from ccvd_core.concepts.file_header import unreadable
 from ccvd_core.errors import ConceptFileError
-from ccvd_core.file_cache import FAILURE_BYTES, FileCache
-from ccvd_core.file_header import unreadable
 
 
 class Shelf:

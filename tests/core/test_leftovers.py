@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from ccvd_core import leftovers
-from ccvd_core.concept import BaseFingerprint, Concept
+from ccvd_core.concepts import leftovers
+from ccvd_core.concepts.concept import BaseFingerprint, Concept
+from ccvd_core.concepts.leftovers import DAY, HOUR, sweep
+from ccvd_core.concepts.library import ConceptLibrary
 from ccvd_core.errors import LibraryError
-from ccvd_core.leftovers import DAY, HOUR, sweep
-from ccvd_core.library import ConceptLibrary
 
 NOW = 2e9
 TEMPORARY = ".rex.0123456789abcdef.tmp"

@@ -17,11 +17,11 @@ import torch
 from environment import ensure_environment
 from patience import Life, Patience, cpu_seconds
 
-from ccvd_core.concept import BaseFingerprint, Concept, LowRank
-from ccvd_core.concept_file import load_concept, save_concept
-from ccvd_core.concept_header import read_header
+from ccvd_core.concepts.concept import BaseFingerprint, Concept, LowRank
+from ccvd_core.concepts.file import load_concept, save_concept
+from ccvd_core.concepts.header import read_header
+from ccvd_core.concepts.library import ConceptLibrary
 from ccvd_core.errors import CCVDError, ConceptFileError, LibraryError, UnknownConceptError
-from ccvd_core.library import ConceptLibrary
 
 
 def learned(name: str, seed: int = 0) -> Concept:

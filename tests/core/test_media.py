@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ccvd_core.errors import MediaError
-from ccvd_core.media import (
+from ccvd_core.learning.media import (
     check_media,
     crop_window,
     largest_frames,

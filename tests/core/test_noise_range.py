@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ccvd_core.errors import CCVDError
-from ccvd_core.learning_step import LearningSettings, draw_step, training_times
+from ccvd_core.learning.step import LearningSettings, draw_step, training_times
 
 COUNT = 20_000
 NORMAL = torch.randn(COUNT, generator=torch.Generator().manual_seed(17))

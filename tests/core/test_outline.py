@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ccvd_core import library as module
-from ccvd_core.concept import BaseFingerprint, Concept, LowRank
-from ccvd_core.concept_file import load_concept, load_outline, save_concept
+from ccvd_core.concepts import library as module
+from ccvd_core.concepts.concept import BaseFingerprint, Concept, LowRank
+from ccvd_core.concepts.file import load_concept, load_outline, save_concept
+from ccvd_core.concepts.library import ConceptLibrary
 from ccvd_core.errors import ConceptFileError, UnknownConceptError
-from ccvd_core.library import ConceptLibrary
 
 
 def concept(name: str = "rex", seed: int = 1) -> Concept:

@@ -1,8 +1,8 @@
 import pytest
 
-from ccvd_core import prompt as prompt_module
 from ccvd_core.errors import CCVDError, UnknownConceptError
-from ccvd_core.prompt import Mention, mention_rows, named_concepts, parse_prompt
+from ccvd_core.prompts import mentions as prompt_module
+from ccvd_core.prompts.mentions import Mention, mention_rows, named_concepts, parse_prompt
 
 WORDS = {"rex": "dog", "tram": "yellow  car", "spin": "moving up"}
 

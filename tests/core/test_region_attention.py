@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ccvd_core.errors import CCVDError
-from ccvd_core.noise_merge import (
+from ccvd_core.regions.attention import attention_mass, plan_tokens, region_attention
+from ccvd_core.regions.merging import (
     RegionSettings,
     bootstrap_input,
     merge_noise,
@@ -19,7 +20,6 @@ from ccvd_core.noise_merge import (
     noised_colour,
     noisy_surroundings,
 )
-from ccvd_core.region_attention import attention_mass, plan_tokens, region_attention
 from tests.reference import regions as reference
 
 HEADS, HIDDEN, TOKENS = 2, 8, 10

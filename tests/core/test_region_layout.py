@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ccvd_core.region_layout import MAX_TEXT, RegionLayoutError, parse_layout, serialize_layout
+from ccvd_core.regions.layout import MAX_TEXT, RegionLayoutError, parse_layout, serialize_layout
 
 CASES = json.loads((Path(__file__).parents[1] / "data" / "region_layout_cases.json").read_text(encoding="utf-8"))
 

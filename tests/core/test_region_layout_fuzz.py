@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ccvd_core.region_layout import MAX_TEXT, RegionLayoutError, parse_layout
+from ccvd_core.regions.layout import MAX_TEXT, RegionLayoutError, parse_layout
 
 ROOT = Path(__file__).parents[2]
 COUNT = 6000

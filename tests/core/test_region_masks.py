@@ -7,9 +7,9 @@ import torch
 
 from ccvd_core.backbones.base import TokenGrid
 from ccvd_core.backbones.wan_sites import wan_grid
-from ccvd_core.region_layout import Box, Keyframe, Region
-from ccvd_core.region_masks import compose, frame_times, latent_masks, region_masks
-from ccvd_core.regions import PaintedRegion, RegionSet
+from ccvd_core.regions.layout import Box, Keyframe, Region
+from ccvd_core.regions.masks import compose, frame_times, latent_masks, region_masks
+from ccvd_core.regions.region import PaintedRegion, RegionSet
 from tests.reference import regions as reference
 
 

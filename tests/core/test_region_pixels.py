@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ccvd_core.region_layout import Keyframe, Region
-from ccvd_core.region_pixels import check_mask_size, first_masks, mask_at, mask_bytes
-from ccvd_core.regions import PaintedRegion, RegionError, RegionSet
+from ccvd_core.regions.layout import Keyframe, Region
+from ccvd_core.regions.pixels import check_mask_size, first_masks, mask_at, mask_bytes
+from ccvd_core.regions.region import PaintedRegion, RegionError, RegionSet
 
 BOX = Region("", "a dog", "#ffffff", 1.0, (Keyframe(0.0, (0.25, 0.5, 0.5, 0.25)), Keyframe(1.0, (0.0, 0.0, 0.5, 0.5))))
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from ccvd_core.noise_merge import RegionSettings
-from ccvd_core.region_steps import RegionSchedule, StepParts, region_schedule
+from ccvd_core.regions.merging import RegionSettings
+from ccvd_core.regions.steps import RegionSchedule, StepParts, region_schedule
 from ccvd_core.sampling import flow_times, shifted
 
 ALL, NONE = StepParts(True, True, True), StepParts(False, False, False)

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from ccvd_core.region_inputs import boxes_as_regions, painted_regions
-from ccvd_core.region_layout import Keyframe, Region
-from ccvd_core.region_pixels import box_pixels, mask_at, moves, pixel_box_at
-from ccvd_core.regions import PaintedRegion, RegionError, RegionSet
+from ccvd_core.regions.inputs import boxes_as_regions, painted_regions
+from ccvd_core.regions.layout import Keyframe, Region
+from ccvd_core.regions.pixels import box_pixels, mask_at, moves, pixel_box_at
+from ccvd_core.regions.region import PaintedRegion, RegionError, RegionSet
 
 
 def box(x: float = 0, y: float = 0, width: float = 10, height: float = 10, **more: object) -> dict[str, object]:

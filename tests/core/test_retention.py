@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import normalize
 
 from ccvd_core.errors import CCVDError
-from ccvd_core.retention import fold, remember_all, subspace_penalty, trace_penalty
+from ccvd_core.learning.retention import fold, remember_all, subspace_penalty, trace_penalty
 
 
 def subspaces(count: int, out: int, ranks: list[int]) -> list[torch.Tensor]:

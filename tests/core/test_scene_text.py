@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ccvd_core.concept_tokens import PlacedTokens
-from ccvd_core.regions import RegionError
-from ccvd_core.scene_text import join_scene, keep_rows, row_owners
+from ccvd_core.prompts.concept_tokens import PlacedTokens
+from ccvd_core.regions.region import RegionError
+from ccvd_core.regions.scene_text import join_scene, keep_rows, row_owners
 
 
 def test_the_regions_come_first_then_what_is_around_them():

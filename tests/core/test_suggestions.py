@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ccvd_core.concepts.suggestions import closest
 from ccvd_core.errors import UnknownConceptError
-from ccvd_core.prompt import check_known
-from ccvd_core.suggestions import closest
+from ccvd_core.prompts.mentions import check_known
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ccvd_core.thumbnails import CLIP_FRAMES, CLIP_SIDE, clip_bytes, picture_bytes
+from ccvd_core.learning.thumbnails import CLIP_FRAMES, CLIP_SIDE, clip_bytes, picture_bytes
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ccvd_core import video_file
-from ccvd_core.clips import ClipCut, LessonBudget
 from ccvd_core.errors import MediaError
-from ccvd_core.media import training_size
-from ccvd_core.video_file import VideoFile, read_clip
+from ccvd_core.learning import video_file
+from ccvd_core.learning.clips import ClipCut, LessonBudget
+from ccvd_core.learning.media import training_size
+from ccvd_core.learning.video_file import VideoFile, read_clip
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

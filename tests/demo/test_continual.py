@@ -25,14 +25,14 @@ from tasks import LOOK_ALIKES, TABLE_SEED, TASKS, TUNING_SEED, UNUSED_WORDS, ide
 from torch import Tensor
 from training import Adapters, Batch, Model, TaskData, learn_task, task_data, trainable
 
-from ccvd_core.backbones.attachment import Attachment
+from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import ConceptPrompt, flow_matching_pair
-from ccvd_core.concept import LowRank
-from ccvd_core.concept_tokens import PlacedTokens
-from ccvd_core.learning import ConceptLearner
-from ccvd_core.learning_plan import preset
-from ccvd_core.learning_step import LearningSettings
+from ccvd_core.concepts.concept import LowRank
+from ccvd_core.learning.learner import ConceptLearner
+from ccvd_core.learning.plan import preset
+from ccvd_core.learning.step import LearningSettings
 from ccvd_core.number_types import number_type
+from ccvd_core.prompts.concept_tokens import PlacedTokens
 
 SITE = "blocks.0.cross_attn.k"
 

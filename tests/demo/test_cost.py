@@ -13,7 +13,7 @@ from retention_cost import RetentionLoop
 from timing import median_ratio, take_turns
 from wan_shapes import WanSize
 
-from ccvd_core.retention import remember_all
+from ccvd_core.learning.retention import remember_all
 
 SMALL = WanSize(layers=6, heads=2, ffn=512)
 

@@ -25,8 +25,8 @@ from torch.utils._pytree import tree_leaves
 from train_vae import vae_loss
 
 from ccvd_core import number_types
-from ccvd_core.concept_prompt import aggregate
 from ccvd_core.number_types import fast_autocast
+from ccvd_core.prompts.aggregate import aggregate
 
 ROOT = Path(__file__).resolve().parents[2]
 META_SHAPES = "benchmarks/cost/wan_shapes.py"

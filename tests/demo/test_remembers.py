@@ -19,8 +19,8 @@ from tasks import TASKS, TUNING_SEED
 from torch import Tensor
 from world import FRAMES, Scene
 
-from ccvd_core.concept import Kind
-from ccvd_core.learning_step import LearningSettings
+from ccvd_core.concepts.concept import Kind
+from ccvd_core.learning.step import LearningSettings
 
 STEPS, RATE, SAMPLING_STEPS, CLIPS = 40, 4e-3, 8, 4
 """Styles are learned in so few steps at four times the preset's rate."""

@@ -15,12 +15,12 @@ from scorer import Scorer
 from torch import Tensor
 from world import Scene
 
-from ccvd_core.aggregation import AggregationSettings
-from ccvd_core.backbones.attachment import Attachment
-from ccvd_core.concept import Concept
-from ccvd_core.concept_prompt import aggregate
-from ccvd_core.learning_plan import preset
+from ccvd_core.attaching.attachment import Attachment
+from ccvd_core.concepts.concept import Concept
+from ccvd_core.learning.plan import preset
 from ccvd_core.number_types import fast_autocast
+from ccvd_core.prompts.aggregate import aggregate
+from ccvd_core.prompts.aggregation import AggregationSettings
 from ccvd_core.sampling import sample
 
 REX = LessonPlan("rex", "subject", "fox", "dog")

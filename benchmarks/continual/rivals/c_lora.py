@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from training import Adapters, Batch, Model, Rival, TaskData, frozen
 
-from ccvd_core.concept import LowRank
-from ccvd_core.learning_step import LearningSettings
+from ccvd_core.concepts.concept import LowRank
+from ccvd_core.learning.step import LearningSettings
 
 SEARCH = (1e2, 1e4, 1e6)
 """lambda. Large, because the penalty is of fourth order in small weights."""

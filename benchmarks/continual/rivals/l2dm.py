@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from training import Adapters, Batch, Model, OneLora, TaskData
 
-from ccvd_core.learning_step import LearningSettings
+from ccvd_core.learning.step import LearningSettings
 
 SEARCH = (1.0, 3.0, 10.0)
 """lambda."""

@@ -20,8 +20,8 @@ from peft import LoraConfig, PeftModel
 from torch import nn
 from training import Adapters, Model, Rival, TaskData, frozen
 
-from ccvd_core.concept import LowRank
-from ccvd_core.learning_step import LearningSettings
+from ccvd_core.concepts.concept import LowRank
+from ccvd_core.learning.step import LearningSettings
 
 SEARCH = (0.0, 0.5, 1.0)
 """e; each of the three rows may take its own."""

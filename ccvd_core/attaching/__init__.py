@@ -1,0 +1,1 @@
+"""Attaching: concepts on a loaded model, and off again."""

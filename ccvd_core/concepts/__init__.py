@@ -1,0 +1,1 @@
+"""Concepts: what was learned, as data and as files."""

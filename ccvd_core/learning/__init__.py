@@ -1,0 +1,1 @@
+"""Learning: from pictures and clips to a concept."""

@@ -1,0 +1,95 @@
+"""What learning a concept will need, told before the first step, and settings that suit a base model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..backbones.base import Backbone
+from ..concepts.concept import Kind
+from ..errors import LearningError
+from .step import LearningSettings
+
+GIB = 1024**3
+WORD_ROWS = 8
+WEIGHT_COPIES = 4
+"""fp32 weight, gradient and AdamW's two moments."""
+
+
+@dataclass(frozen=True)
+class LearningNeed:
+    """What learning adds to the loaded base model. Bytes are estimates, within about a quarter."""
+
+    parameters: int
+    state_bytes: int
+    activation_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.state_bytes + self.activation_bytes
+
+
+def learning_need(
+    backbone: Backbone, kind: Kind, rank: int, latent_shape: Sequence[int], batch: int, bytes_per_value: int
+) -> LearningNeed:
+    """Estimate for adapters of `rank` on clips of `latent_shape` [channels, frames, height, width].
+
+    With per-block checkpointing the input of every block is kept, and one block's activations at a time: about 34
+    values per token and channel (Korthikanti et al. 2022) plus the feed-forward's, attention by a memory-lean kernel.
+    """
+    wanted = set(backbone.site_ids(kind))
+    sites = [site for site in backbone.sites if site.id in wanted]
+    parameters = sum(rank * (site.in_features + site.out_features) for site in sites)
+    parameters += backbone.layers * backbone.text_width
+    grid = backbone.grid(latent_shape)
+    tokens = grid.frames * grid.height * grid.width * batch
+    hidden = hidden_width(backbone)
+    activations = tokens * hidden * (backbone.layers + 40) * bytes_per_value
+    return LearningNeed(parameters, parameters * 4 * WEIGHT_COPIES, activations)
+
+
+def bytes_to_write(backbone: Backbone, kind: Kind, settings: LearningSettings) -> int:
+    """What a lesson writes at most: its progress (weights and AdamW's two moments), and the concept itself.
+
+    Class words are counted as `WORD_ROWS` text rows per layer; tokens and keys stand in the concept's header in base64.
+    """
+    sites = [site for site in backbone.sites if site.id in set(backbone.site_ids(kind))]
+    adapters = 4 * sum(settings.rank * (site.in_features + site.out_features) for site in sites)
+    rows = 4 * backbone.layers * backbone.text_width
+    progress = 3 * (adapters + WORD_ROWS * rows) + 32 * settings.steps
+    concept = adapters + 4 * (WORD_ROWS + 2) * rows // 3
+    return progress + concept + 1024**2
+
+
+def check_fits(need: LearningNeed, free_bytes: int) -> None:
+    """Raise LearningError with advice when learning would run out of memory."""
+    if need.total_bytes > free_bytes:
+        raise LearningError(
+            f"Learning needs about {need.total_bytes / GIB:.1f} GB beside the model, but {free_bytes / GIB:.1f} GB are "
+            "free. Use smaller pictures or fewer frames (half the side needs about a quarter), a lower rank, an "
+            "fp8 file of the model, or close other programs that use the GPU."
+        )
+
+
+def hidden_width(backbone: Backbone) -> int:
+    return next(site.out_features for site in backbone.sites)
+
+
+def is_demo_base(backbone: Backbone) -> bool:
+    """By its width: the smallest Wan is eight times as wide."""
+    return hidden_width(backbone) < 1024
+
+
+def preset(backbone: Backbone, kind: Kind) -> LearningSettings:
+    """Settings measured or in wide use for a base of this size; every one can be overridden in the node."""
+    if is_demo_base(backbone):
+        if kind == "motion":
+            return LearningSettings(
+                steps=200, rank=8, lr=1e-3, token_lr=2e-3, batch=4, time_mean=1.0, appearance_share=0.5
+            )
+        # Single frames alone teach only the first latent frame: the likeness fades in later ones.
+        return LearningSettings(
+            steps=600, rank=16, lr=1e-3, token_lr=1e-2, batch=4, time_mean=0.7, still_frames=backbone.video.length
+        )
+    # Wan 1.3B and 14B: what trainers in use take for pictures and short clips.
+    return LearningSettings(steps=800, rank=16, lr=1e-4, token_lr=1e-3, batch=1)

@@ -1,0 +1,183 @@
+"""What one step of learning is made of: settings, random draws, loss, learning rate (DESIGN 2.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ..backbones.base import Backbone
+from ..concepts.concept import Kind, LowRank
+from ..errors import CCVDError
+from .retention import FORMS, RetentionForm
+
+LEAST_NOISE_RANGE = 0.01
+
+
+@dataclass(frozen=True)
+class LearningSettings:
+    """How a concept is learned. `retention` is lambda; 0 switches the retention loss off."""
+
+    steps: int = 800
+    rank: int = 16
+    lr: float = 1e-4
+    token_lr: float = 1e-3
+    batch: int = 1
+    retention: float = 1e-2
+    retention_form: RetentionForm = "subspace"
+    tokens: bool = True
+    """Learn concept tokens too; without them this is a plain LoRA."""
+    own_words_only: bool = True
+    """Key and value adapters act only on the concept's own text rows, while learning as in use."""
+    time_mean: float = 0.0
+    """Mean of the normal that is squashed to the training time t; above 0 trains more on noisy clips."""
+    time_shift: float = 3.0
+    """Flow shift s: t -> s t / (1 + (s - 1) t)."""
+    noise_from: float = 0.0
+    """Least training time t, in 0..1 (1 = pure noise)."""
+    noise_to: float = 1.0
+    """Largest training time. A model made of experts has one for high noise and one for low: each learns its range."""
+    appearance_share: float = 0.1
+    """Motion only: share of the ordinary loss beside the loss on frame-to-frame differences."""
+    still_frames: int = 1
+    """Every picture is learned as a still clip of so many frames too (4k + 1); 1: as a single frame only."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks = {
+            "steps": (self.steps >= 1, "at least 1", self.steps),
+            "rank": (1 <= self.rank <= 512, "between 1 and 512", self.rank),
+            "lr": (0 < self.lr <= 1, "above 0 and at most 1", self.lr),
+            "token_lr": (0 < self.token_lr <= 1, "above 0 and at most 1", self.token_lr),
+            "batch": (self.batch >= 1, "at least 1", self.batch),
+            "retention": (0 <= self.retention < math.inf, "0 or more", self.retention),
+            "retention_form": (self.retention_form in FORMS, f"one of {', '.join(FORMS)}", self.retention_form),
+            "time_shift": (self.time_shift > 0, "above 0", self.time_shift),
+            "noise_from": (0 <= self.noise_from <= 1, "between 0 and 1", self.noise_from),
+            "noise_to": (0 <= self.noise_to <= 1, "between 0 and 1", self.noise_to),
+            "still_frames": (
+                self.still_frames >= 1 and self.still_frames % 4 == 1,
+                "1, 5, 9, 13, ... (4k + 1)",
+                self.still_frames,
+            ),
+            "appearance_share": (0 <= self.appearance_share <= 1, "between 0 and 1", self.appearance_share),
+        }
+        for name, (good, expected, got) in checks.items():
+            if not good:
+                raise CCVDError(f"Learning setting {name} must be {expected}; got {got}.")
+        if self.noise_to - self.noise_from < LEAST_NOISE_RANGE - 1e-9:
+            raise CCVDError(
+                f"Learning needs a range of noise at least {LEAST_NOISE_RANGE} wide: noise_from below noise_to, 0 to 1 "
+                f"for all of it. Got {self.noise_from:g} to {self.noise_to:g}."
+            )
+
+
+def motion_loss(
+    prediction: Float[Tensor, "batch channels frames height width"],
+    target: Float[Tensor, "batch channels frames height width"],
+    appearance_share: float,
+) -> Float[Tensor, ""]:
+    """Appearance-debiased loss: frame-to-frame differences of prediction and target (after MotionDirector, JointTuner).
+
+    What all frames share, the look of the clip, cancels in the differences; `appearance_share` of the ordinary loss
+    keeps the first frame anchored. A single frame has no motion: CCVDError.
+    """
+    if prediction.shape[2] < 2:
+        raise CCVDError("A motion is learned from clips of at least 5 frames; got single pictures.")
+    error = target - prediction
+    changes = error.diff(dim=2).square().mean()
+    return (1 - appearance_share) * changes + appearance_share * error.square().mean()
+
+
+def video_loss(
+    prediction: Float[Tensor, "batch channels frames height width"],
+    target: Float[Tensor, "batch channels frames height width"],
+    kind: Kind,
+    settings: LearningSettings,
+) -> Float[Tensor, ""]:
+    """`motion_loss` for a motion, the mean squared error for all else."""
+    if kind == "motion":
+        return motion_loss(prediction, target, settings.appearance_share)
+    return F.mse_loss(prediction, target)
+
+
+def new_adapters(backbone: Backbone, kind: Kind, settings: LearningSettings) -> dict[str, LowRank]:
+    """On the Linears of this kind; A random, B zero (LoRA): the first step starts from the base model."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    wanted, rank = set(backbone.site_ids(kind)), settings.rank
+    return {
+        site.id: LowRank(
+            torch.randn(rank, site.in_features, generator=generator) / site.in_features**0.5,
+            torch.zeros(site.out_features, rank),
+        )
+        for site in backbone.sites
+        if site.id in wanted
+    }
+
+
+@dataclass(frozen=True)
+class StepDraw:
+    """What chance decides in a step: the examples' numbers, their noise, and their times in 0..1 (1 = noise)."""
+
+    rows: tuple[int, ...]
+    noise: Float[Tensor, "batch channels frames height width"]
+    times: Float[Tensor, " batch"]
+
+
+def draw_step(shapes: Sequence[Sequence[int]], settings: LearningSettings, step: int) -> StepDraw:
+    """The draw of a step from examples with latents of these shapes; the seed and the step's number decide it.
+
+    A batch is of one shape: pictures and clips of different sizes never share a step.
+    """
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+    first = int(torch.randint(len(shapes), (), generator=generator))
+    alike = [row for row, shape in enumerate(shapes) if shape == shapes[first]]
+    others = torch.randint(len(alike), (settings.batch - 1,), generator=generator)
+    rows = (first, *(alike[int(index)] for index in others))
+    noise = torch.randn(len(rows), *shapes[first], generator=generator)
+    return StepDraw(rows, noise, training_times(torch.randn(len(rows), generator=generator), settings))
+
+
+def training_times(normal: Float[Tensor, " n"], settings: LearningSettings) -> Float[Tensor, " n"]:
+    """Times from standard normal numbers z: t = shift(sigmoid(mean + z)), of the given range of noise only.
+
+    Shift and sigmoid are increasing, so t lies in [noise_from, noise_to] where z lies in some [a, b]. The normal
+    restricted to it has the quantiles P(a) + P(z) (P(b) - P(a)), P the normal's distribution function: over the whole
+    range z stays z.
+    """
+    a, b = (normal_of_time(t, settings) for t in (settings.noise_from, settings.noise_to))
+    # Where the range is in the upper tail, its mirror image: 1 - P would have no digits left.
+    sign = -1.0 if a > 0 else 1.0
+    low, high = sorted((sign * a, sign * b))
+    ends = normal_below(torch.tensor([low, high], dtype=torch.float64))
+    share = normal_below(sign * normal.double())
+    z = sign * torch.special.ndtri(ends[0] + share * (ends[1] - ends[0]))
+    t = torch.sigmoid(settings.time_mean + z)
+    t = settings.time_shift * t / (1 + (settings.time_shift - 1) * t)
+    # A number at the very end may round beyond it.
+    return t.float().clamp(settings.noise_from, settings.noise_to)
+
+
+def normal_below(z: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Share of a standard normal below z; keeps its digits in the lower tail, where torch.special.ndtr has none."""
+    return torch.erfc(-z / math.sqrt(2)) / 2
+
+
+def normal_of_time(t: float, settings: LearningSettings) -> float:
+    """The z for which t = shift(sigmoid(mean + z))."""
+    if t in (0.0, 1.0):
+        return -math.inf if t == 0.0 else math.inf
+    # odds of the shifted time are s times the odds of the plain one
+    return math.log(t / (1 - t)) - math.log(settings.time_shift) - settings.time_mean
+
+
+def rate_share(step: int, steps: int) -> float:
+    """Share of the learning rate at a step: a short warm-up, constant, linear decay over the last third."""
+    warm = min(1.0, (step + 1) / max(1, min(20, steps // 10)))
+    decay = max(0.05, min(1.0, 3 * (1 - step / steps)))
+    return warm * decay

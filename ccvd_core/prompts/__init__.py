@@ -1,0 +1,1 @@
+"""Prompts: which concepts a text names, and how strongly each acts."""

@@ -1,0 +1,1 @@
+"""Regions: where in the frame, and when, which prompt holds."""

@@ -1,0 +1,270 @@
+"""One execution of Learn Concept: gather the pictures, say what it needs, train, keep the concept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import comfy.model_management as memory
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ...ccvd_core.attaching.base_match import check_fits_base, sibling_notes
+from ...ccvd_core.backbones.comfy_wan import ComfyWanBackbone
+from ...ccvd_core.concepts.concept import Concept, Kind, check_class_words, check_name
+from ...ccvd_core.concepts.whole_files import ReservedSpace
+from ...ccvd_core.errors import LearningError, LibraryError
+from ...ccvd_core.learning.learner import ConceptLearner, Example
+from ...ccvd_core.learning.media import to_floats
+from ...ccvd_core.learning.plan import LearningNeed, bytes_to_write
+from ...ccvd_core.learning.progress_file import ProgressFile
+from .demo_world import notes_on_media
+from .lesson_loop import LearningLoop, mean
+from .lesson_media import MediaReader, clip_cut, clips_summary, pieces, spread_captions
+from .lesson_need import after_failure, check_memory, chosen_settings, need_summary, reserve
+from .lesson_results import results, thinned
+from .libraries import LibrarySelection, open_library
+from .model_conditions import ModelConditions
+from .progress_text import send_progress_text
+from .text_encoder import PromptReader
+from .training import job_digest, training_mode
+
+LEARNED_HERE: set[tuple[str, str]] = set()
+"""(library, name) learned or found by this process: if such a file is gone, a cached result must not hide it."""
+
+
+def written_name(text: str) -> str:
+    """A name as artists write it, with or without its angle brackets."""
+    return text.strip().removeprefix("<").removesuffix(">").lower()
+
+
+class Lesson:
+    """One execution of Learn Concept."""
+
+    def __init__(
+        self,
+        node_id: str | None,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        name: str,
+        class_words: str,
+        kind: Kind,
+        library: str,
+        steps: int,
+        rank: int,
+        learning_rate: float,
+        retention: float,
+        retention_form: Any,
+        seed: int,
+        megapixels_percent: int,
+        length: int,
+        still_frames: int,
+        preview_every: int,
+        noise_from: float,
+        noise_to: float,
+        windows: str,
+        images: Sequence[Tensor] = (),
+        video: Sequence[Any] = (),
+        captions: Sequence[str] = (),
+        after: LibrarySelection | None = None,
+        clip_vision: Any = None,
+    ) -> None:
+        self._node_id, self._preview_every = node_id, preview_every
+        self._model, self._vae = model.clone(), vae
+        self._name = check_name(written_name(name))
+        self._kind: Kind = kind
+        self._class_words = check_class_words(class_words)
+        self._shelf_name, self._shelf = library, open_library(library)
+        self._reader = PromptReader(clip)
+        self._backbone = self._backbone_of(model.model.diffusion_model)
+        self._conditions = ModelConditions(model.model, vae, clip_vision)
+        self._settings = chosen_settings(
+            self._backbone,
+            kind,
+            steps,
+            rank,
+            learning_rate,
+            still_frames,
+            retention=retention,
+            retention_form=retention_form,
+            seed=seed,
+            noise_from=noise_from,
+            noise_to=noise_to,
+        )
+        form = self._backbone.video
+        self._cut = clip_cut(kind, form.rate, length, form.length, windows)
+        reader = MediaReader(
+            kind, self._cut, megapixels_percent * 10_000 or form.area, self._conditions.multiple, self._say
+        )
+        self._items = reader.read(images or (), video or ())
+        for item in self._items:
+            self._conditions.variant.check_frames(item.pieces[0].shape[2])
+        self._pixels = job_digest({}, [pixels for item in self._items for pixels in item.pieces])
+        self._captions = spread_captions(captions, self._name, len(self._items))
+
+    def _backbone_of(self, diffusion_model: torch.nn.Module) -> ComfyWanBackbone:
+        return ComfyWanBackbone(diffusion_model, self._reader, self._model.model.get_dtype_inference())
+
+    def run(self) -> io.NodeOutput:
+        description = self._description()
+        job = self._digest(description)
+        if self._name in self._shelf.names():
+            return self._already_there(job)
+        self._shelf.check_can_add(self._name)
+        earlier, unread = self._earlier()
+        first_frames = [to_floats(item.pieces[0][:, :, :1]) for item in self._items]
+        self._notes = [
+            *self._conditions.notes,
+            *unread,
+            *sibling_notes(earlier, self._backbone),
+            *notes_on_media(self._backbone, first_frames),
+        ]
+        space = reserve(self._shelf.folder, self._name, bytes_to_write(self._backbone, self._kind, self._settings))
+        try:
+            concept, report = self._learn(job, self._progress(description, earlier), earlier, space)
+        finally:
+            space.release()
+        LEARNED_HERE.add((self._shelf_name, self._name))
+        return results(concept, LibrarySelection(self._shelf), "\n".join([report, *self._notes]))
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "name": self._name,
+            "kind": self._kind,
+            "class_words": self._class_words,
+            "captions": self._captions,
+            "settings": asdict(self._settings),
+            "clip_vision": self._conditions.clip_vision is not None,
+            "base": asdict(self._backbone.fingerprint),
+        }
+
+    def _digest(self, description: dict[str, Any]) -> str:
+        """Identifies these pictures with this description."""
+        return job_digest({**description, "pixels": self._pixels}, [])
+
+    def _progress(self, description: dict[str, Any], earlier: Sequence[Concept]) -> ProgressFile:
+        """Where progress is kept, and what it belongs to.
+
+        It is taken up with another learning rate too, which is what to try when the loss became NaN; not beside other
+        concepts, since the retention loss depends on what was learned before.
+        """
+        settings = {key: value for key, value in description["settings"].items() if key not in ("lr", "token_lr")}
+        names = [concept.name for concept in earlier]
+        job = self._digest({**description, "settings": settings, "earlier": names})
+        return ProgressFile(self._shelf.folder / ".progress" / f"{self._name}.safetensors", job)
+
+    def _earlier(self) -> tuple[list[Concept], list[str]]:
+        """What to stay apart from, and a warning for each that cannot be read. All of a library fit the same models."""
+        earlier, left_out = self._shelf.load_usable(self._shelf.names())
+        check_fits_base(earlier, self._backbone)
+        unread = [f"Not kept apart from: {problem}" for problem in (*self._shelf.problems(), *left_out.values())]
+        for warning in unread:
+            logging.warning("CCVD: learning <%s>: %s", self._name, warning)
+        return earlier, unread
+
+    def _already_there(self, job: str) -> io.NodeOutput:
+        """The name is taken: fine if by this very job, never overwritten otherwise."""
+        concept = self._shelf.load(self._name)
+        if concept.settings.get("job") != job:
+            raise LibraryError(
+                f"The library {self._shelf_name!r} already has a concept <{self._name}>, learned with other pictures "
+                "or settings. Choose another name, or delete its file in ComfyUI/models/ccvd to learn it again."
+            )
+        LEARNED_HERE.add((self._shelf_name, self._name))
+        report = f"<{self._name}> was learned before with the same inputs: nothing to do."
+        return results(concept, LibrarySelection(self._shelf), report)
+
+    def _learn(
+        self, job: str, progress: ProgressFile, earlier: Sequence[Concept], space: ReservedSpace
+    ) -> tuple[Concept, str]:
+        """Train, and put the concept into the library. Whatever stops it, what was learned is kept."""
+        examples = self._examples()
+        need = check_memory(
+            self._model, self._backbone, self._kind, self._settings, [example.latents for example in examples]
+        )
+        # Text contexts are made now, while the text encoder may have the memory.
+        self._say("Reading the captions")
+        with torch.inference_mode(False):
+            learner = ConceptLearner(
+                self._backbone,
+                examples,
+                self._name,
+                self._kind,
+                self._class_words,
+                self._settings,
+                earlier,
+                self._model.load_device,
+            )
+            negative = self._reader("").context.clone()
+        self._say("Loading the model")
+        with training_mode(self._model, need.total_bytes) as diffusion_model:
+            # Loading may have replaced modules: look them up again.
+            learner.use_backbone(self._backbone_of(diffusion_model))
+            loop = LearningLoop(
+                self._model,
+                self._vae,
+                learner,
+                self._kind,
+                self._settings,
+                negative,
+                progress,
+                self._preview_every,
+                self._node_id,
+                self._say,
+            )
+            summary = self._announce(learner, need)
+            loop.take_up(self._name)
+            try:
+                loop.run()
+                kept = {"job": job, "losses": thinned(progress.losses)}
+                if len(progress.rates) > 1:
+                    kept["learning_rates"] = progress.rates
+                concept = learner.concept(loop.finished())
+                concept = replace(concept, settings={**concept.settings, **kept})
+                space.release()
+                concept = self._shelf.add(concept)
+            except LearningError as error:
+                space.release()
+                raise LearningError(f"{error} {after_failure(learner.done, loop.keep())}") from error
+            except BaseException:
+                # Cancel arrives as a BaseException.
+                space.release()
+                loop.keep()
+                raise
+        progress.remove()
+        report = (
+            f"Learned <{self._name}> ({self._kind}, {self._class_words!r}) in {learner.done} steps, "
+            f"{summary}. Loss {mean(progress.losses[:20]):.4f} -> {mean(progress.losses[-20:]):.4f}.\n"
+            f"Write <{self._name}> in a prompt of Aggregate Adapters to use it."
+        )
+        return concept, "\n".join(line for line in (report, progress.problem) if line)
+
+    def _examples(self) -> list[Example]:
+        """Every picture and window as latents."""
+        media = list(pieces(self._items, self._captions, self._settings.still_frames))
+        examples = []
+        for number, (pixels, caption) in enumerate(media, 1):
+            memory.throw_exception_if_processing_interrupted()
+            self._say(f"Encoding {'pictures' if pixels.shape[2] == 1 else 'clips'} {number} of {len(media)}")
+            floats = to_floats(pixels)
+            # The model is shown things beside the clip on image-to-video and control models.
+            encoded = self._vae.encode(floats[0].permute(1, 2, 3, 0))
+            latents = self._model.model.process_latent_in(encoded).float().cpu()[0]
+            examples.append(Example(latents, caption, self._conditions.shown(floats, latents)))
+        return examples
+
+    def _announce(self, learner: ConceptLearner, need: LearningNeed) -> str:
+        """Say before the first step what is going to happen and how long it will take."""
+        self._say("Measuring a step")
+        seconds = learner.estimate_seconds()
+        summary = need_summary(need, self._settings.steps, seconds) + clips_summary(self._items, self._cut)
+        logging.info("CCVD: learning <%s>: %s", self._name, summary)
+        self._say(" ".join([f"Learning <{self._name}>: {summary}.", *self._notes]))
+        return summary
+
+    def _say(self, text: str) -> None:
+        send_progress_text(text, self._node_id)

@@ -1,0 +1,144 @@
+"""The steps of one lesson inside ComfyUI: progress bar, Cancel, previews, and progress saved now and then."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import comfy.model_management as memory
+import comfy.utils
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...ccvd_core.attaching.attachment import Attachment
+from ...ccvd_core.concepts.concept import Kind
+from ...ccvd_core.learning.learner import ConceptLearner
+from ...ccvd_core.learning.progress_file import ProgressFile
+from ...ccvd_core.learning.step import LearningSettings
+from ...ccvd_core.learning.thumbnails import clip_bytes, picture_bytes
+from ...ccvd_core.sampling import sample
+from .training import CHECKPOINT_SECONDS, Clock, minutes
+
+PREVIEW_STEPS = 10
+STRIP = 4
+"""Frames of a motion that a preview shows side by side while it is learned."""
+
+
+class LearningLoop:
+    """Trains a learner to its end. `say` shows a line under the node."""
+
+    def __init__(
+        self,
+        model: Any,
+        vae: Any,
+        learner: ConceptLearner,
+        kind: Kind,
+        settings: LearningSettings,
+        negative: Tensor,
+        progress: ProgressFile,
+        preview_every: int,
+        node_id: str | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._model, self._vae, self._learner, self._kind, self._settings = model, vae, learner, kind, settings
+        self._negative, self._progress, self._preview_every, self._say = negative, progress, preview_every, say
+        self._attachment = Attachment(learner.backbone, [learner.live_adapters()])
+        self._bar = comfy.utils.ProgressBar(settings.steps, node_id=node_id)
+
+    def take_up(self, name: str) -> None:
+        """Go on where this job was left, if it was, and say so."""
+        progress, rate = self._progress, self._settings.lr
+        if progress.restore(self._learner):
+            before = progress.rates[-1][1] if progress.rates else rate
+            other = f", with learning rate {rate:g} instead of {before:g}" if rate != before else ""
+            self._say(f"Going on with <{name}> from step {self._learner.done}{other}")
+        elif progress.problem:
+            self._say(progress.problem)
+        if not progress.rates or progress.rates[-1][1] != rate:
+            progress.rates.append((self._learner.done, rate))
+
+    def run(self) -> None:
+        """Every step that is left; progress is saved now and then, and a save that fails does not stop the lesson."""
+        learner, total, saved = self._learner, self._settings.steps, time.monotonic()
+        clock, losses = Clock(learner.done, total), self._progress.losses
+        with self._attachment, learner.backbone.checkpointing():
+            while learner.done < total:
+                memory.throw_exception_if_processing_interrupted()
+                report = learner.step(self._attachment)
+                losses.append(report.loss)
+                self._bar.update_absolute(report.step, total)
+                if report.step % 5 == 0 or report.step == 1:
+                    left = minutes(clock.left(report.step))
+                    self._say(f"step {report.step}/{total}  loss {mean(losses[-20:]):.4f}  {left} left")
+                if self._preview_every and report.step % self._preview_every == 0 and report.step < total:
+                    self._show(self.preview())
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self.keep()
+                    saved = time.monotonic()
+
+    def keep(self) -> bool:
+        """Save progress if there is any. A failure is said and nothing more: it never hides what stopped the lesson."""
+        if not self._learner.done:
+            return False
+        try:
+            self._progress.save(self._learner)
+        except Exception as error:
+            logging.warning("CCVD: progress could not be saved to %s: %s", self._progress.path, error)
+            self._say(f"Progress could not be saved to {self._progress.path} ({error})")
+            return False
+        return True
+
+    def preview(self) -> Tensor:
+        """The concept as it looks now, on its first caption: frames [frames, height, width, 3] in 0..1."""
+        positive, negative = self._learner.preview_prompts(self._negative)
+        generator = torch.Generator().manual_seed(self._settings.seed)
+        noise = torch.randn(1, *self._learner.latent_shape, generator=generator).to(self._model.load_device)
+        attachment, attached = self._attachment, self._attachment.is_attached
+        if not attached:
+            attachment.attach()
+        try:
+            latents = sample(
+                self._learner.backbone,
+                attachment,
+                [positive],
+                negative,
+                noise,
+                PREVIEW_STEPS,
+                on_step=memory.throw_exception_if_processing_interrupted,
+            )
+        finally:
+            if not attached:
+                attachment.detach()
+        with torch.inference_mode():  # as every stock node decodes; the VAE's weights may be inference tensors
+            frames = self._vae.decode(self._model.model.process_latent_out(latents).float())
+        # The VAE may have pushed the model out of the GPU.
+        memory.load_models_gpu([self._model])
+        return frames.flatten(0, -4).float().clamp(0, 1).cpu()
+
+    def finished(self) -> bytes:
+        """The finished concept's thumbnail as WebP: a picture, or a short clip of a motion."""
+        frames = self.preview()
+        if self._kind == "motion":
+            return clip_bytes(frames, self._learner.backbone.video.rate)
+        return picture_bytes(frames[-1])
+
+    def _show(self, frames: Tensor) -> None:
+        if self._kind == "motion":
+            chosen = torch.linspace(0, len(frames) - 1, min(STRIP, len(frames))).round().long()
+            self._send(to_picture(torch.cat(list(frames[chosen]), 1)), 1024)
+        else:
+            self._send(to_picture(frames[-1]), 512)
+
+    def _send(self, picture: Image.Image, max_side: int) -> None:
+        self._bar.update_absolute(self._learner.done, self._settings.steps, ("JPEG", picture, max_side))
+
+
+def to_picture(frame: Tensor) -> Image.Image:
+    return Image.fromarray((frame * 255).byte().numpy())
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / max(1, len(values))

@@ -1,0 +1,105 @@
+"""What Region Mask shows: its regions over the background, and the background for the editor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ...ccvd_core.errors import CCVDError
+from ...ccvd_core.regions.inputs import COLOURS
+from ...ccvd_core.regions.layout import Region
+from ...ccvd_core.regions.pixels import mask_at, moves, pixel_box_at
+from ...ccvd_core.regions.region import PaintedRegion, RegionSet
+from .pictures import INK, PAPER, font, to_image
+
+EDITOR_FRAMES, EDITOR_SIDE = 12, 640
+SHEET_TIMES, SHEET_COLUMNS, SHEET_SIDE = 6, 3, 448
+PREVIEW_SIDE = 2048
+"""A picture to look at needs no more, whatever the frame's size."""
+FILL = 0.28
+"""How much of a region's colour lies over the background."""
+
+
+def check_background(background: Tensor | None) -> None:
+    if background is None:
+        return
+    if background.ndim != 4 or background.shape[-1] not in (3, 4) or not background.numel():
+        raise CCVDError(f"`background` must be pictures of [frames, height, width, 3]; got {list(background.shape)}.")
+    if not bool(background.isfinite().all()):
+        raise CCVDError("`background` has pixels that are not numbers (NaN or infinite). Disconnect it or repair it.")
+
+
+def editor_frames(background: Float[Tensor, "frames height width channels"]) -> Tensor:
+    """A few frames, spread over the clip and small: enough to draw on."""
+    count = min(EDITOR_FRAMES, background.shape[0])
+    frames = background[torch.linspace(0, background.shape[0] - 1, count).round().long()]
+    scale = min(1.0, EDITOR_SIDE / max(frames.shape[1:3]))
+    size = [max(1, round(side * scale)) for side in frames.shape[1:3]]
+    small = torch.nn.functional.interpolate(frames[..., :3].movedim(-1, 1).float(), size, mode="area")
+    return small.movedim(1, -1).clamp(0, 1)
+
+
+def preview(regions: RegionSet, background: Tensor | None) -> Float[Tensor, "1 height width 3"]:
+    """The regions over the background, no larger than `PREVIEW_SIDE`; a sheet of several times if one moves."""
+    still = not any(moves(region) for region in regions.regions)
+    scale = min(1.0, (PREVIEW_SIDE if still else SHEET_SIDE) / max(regions.width, regions.height))
+    size = max(1, round(regions.width * scale)), max(1, round(regions.height * scale))
+    if still:
+        return to_image(picture_at(regions, background, 0.0, size))
+    times = [index / (SHEET_TIMES - 1) for index in range(SHEET_TIMES)]
+    return to_image(sheet([picture_at(regions, background, t, size) for t in times], times))
+
+
+def sheet(pictures: Sequence[Image.Image], times: Sequence[float]) -> Image.Image:
+    gap, strip = 6, 20
+    width, height = pictures[0].size
+    rows = -(-len(pictures) // SHEET_COLUMNS)
+    paper = Image.new("RGB", (SHEET_COLUMNS * (width + gap) + gap, rows * (height + strip + gap) + gap), PAPER)
+    draw = ImageDraw.Draw(paper)
+    for index, (picture, t) in enumerate(zip(pictures, times, strict=True)):
+        left = gap + index % SHEET_COLUMNS * (width + gap)
+        top = gap + index // SHEET_COLUMNS * (height + strip + gap)
+        paper.paste(picture, (left, top + strip))
+        draw.text((left + 2, top + 2), f"{t:.0%}", fill=INK, font=font(13))
+    return paper
+
+
+def picture_at(regions: RegionSet, background: Tensor | None, t: float, size: tuple[int, int]) -> Image.Image:
+    """One moment, back to front."""
+    picture = Image.new("RGB", size, PAPER) if background is None else frame_at(background, t, size)
+    for index, region in enumerate(regions.regions):
+        draw_region(picture, region, region_colour(region, index), t)
+    return picture
+
+
+def frame_at(background: Tensor, t: float, size: tuple[int, int]) -> Image.Image:
+    frame = background[round(t * (background.shape[0] - 1)), ..., :3]
+    pixels = (frame.detach().float().cpu().clamp(0, 1).numpy() * 255).round().astype(np.uint8)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+
+
+def region_colour(region: Region | PaintedRegion, index: int) -> str:
+    return region.color if isinstance(region, Region) else COLOURS[index % len(COLOURS)]
+
+
+def draw_region(picture: Image.Image, region: Region | PaintedRegion, colour: str, t: float) -> None:
+    width, height = picture.size
+    opacity = (mask_at(region, t, width, height) * (255 * FILL)).round().to(torch.uint8).cpu().numpy()
+    picture.paste(Image.new("RGB", picture.size, colour), mask=Image.fromarray(opacity))
+    draw = ImageDraw.Draw(picture)
+    left, top, across, down = pixel_box_at(region, t, width, height)
+    line = max(2, round(min(width, height) / 200))
+    draw.rectangle((left, top, left + across - 1, top + down - 1), outline=colour, width=line)
+    letters = font(max(11, round(height / 28)))
+    label = region.prompt or region.name
+    while label and draw.textlength(label, letters) > max(across - 4 * line, 24):
+        label = label[:-2] + "…" if len(label) > 2 else ""
+    if label:
+        box = draw.textbbox((left + 2 * line, top + 2 * line), label, letters)
+        draw.rectangle((box[0] - line, box[1] - line, box[2] + line, box[3] + line), fill=colour)
+        draw.text((left + 2 * line, top + 2 * line), label, fill="#000000", font=letters)
