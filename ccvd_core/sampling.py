@@ -5,29 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from .attaching.attachment import Attachment
-from .backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt, has_regions, rows_of_one_length
+from .backbones.base import Backbone
+from .prompts.concept_prompt import ConceptPrompt
 from .regions.masks import latent_masks
-from .regions.merging import RegionSettings, bootstrap_input, merge_noise, noised_colour, noisy_surroundings
+from .regions.merging import RegionSettings, bootstrap_input, merge_noise, noisy_surroundings, plain_colour
+from .regions.regional_prompt import AnyPrompt, RegionalPrompt, has_regions, predict_prompts, rows_of_one_length
 from .regions.steps import region_schedule
-
-T = TypeVar("T", float, Tensor)
-
-
-def flow_times(steps: int, shift: float) -> Float[Tensor, " steps_plus_one"]:
-    """Times from 1 (noise) to 0 (clean), shifted towards noise: s t / (1 + (s - 1) t), as Wan samples."""
-    return shifted(torch.linspace(1, 0, steps + 1), shift)
-
-
-def shifted(t: T, shift: float) -> T:
-    """s t / (1 + (s - 1) t)."""
-    return shift * t / (1 + (shift - 1) * t)
 
 
 @torch.no_grad()
@@ -39,7 +28,6 @@ def sample(
     noise: Float[Tensor, "batch channels frames height width"],
     steps: int = 20,
     cfg: float = 3.0,
-    shift: float = 3.0,
     on_step: Callable[[], None] = lambda: None,
     regions: RegionSettings | None = None,
     colour: Float[Tensor, " channels"] | None = None,
@@ -49,8 +37,9 @@ def sample(
     `regions` says how prompts with regions are sampled, blend included; None: region attention alone, with the
     prompts' own blend. `colour` is what the bootstrap shows around a region, in latent space; None: 0.
     """
-    latents = noise
-    times = flow_times(steps, shift).to(noise)
+    path = backbone.noise_path
+    times = path.times(steps).to(noise)
+    latents = path.start(noise, times[0])
     guided = cfg != 1.0
     settings = regions or RegionSettings()
     if regions is not None:
@@ -61,8 +50,8 @@ def sample(
     scenes = {row: prompt for row, prompt in enumerate(prompts) if isinstance(prompt, RegionalPrompt)}
     made = {id(scene): own_prompts(scene, settings) for scene in scenes.values()}
     own = {row: made[id(scene)] for row, scene in scenes.items()}
-    empty: Tensor | None = None
-    schedule = region_schedule(settings, lambda share: shifted(1 - share, shift))
+    empty, first = None, latents
+    schedule = region_schedule(settings, lambda share: path.sampling_level(1 - share))
     for t, next_t in pairwise(times):
         parts = schedule.step(float(t))
         on_step()
@@ -70,8 +59,8 @@ def sample(
         merging = regional and parts.merged
         contrasted = guided and parts.contrasted
         rows = [*prompts, *(empties if contrasted else negatives)] if guided else prompts
-        velocity, masses = predict_rows(backbone, attachment, rows, batch, t, merging and settings.measures)
-        positive, base = velocity.chunk(2) if guided else (velocity, velocity)
+        predictions, masses = predict_rows(backbone, attachment, rows, batch, t, merging and settings.measures)
+        positive, base = predictions.chunk(2) if guided else (predictions, predictions)
         if merging:
             hidden = None
             if settings.mode == "one at a time":
@@ -81,13 +70,13 @@ def sample(
                     other = predict(backbone, attachment, [others[row] for row in some], latents[some], t)
                     there, away = (base[some], other) if contrasted else (other, base[some])
                     empty = latents.clone()
-                    empty[some] -= t * (away + cfg * (there - away))
-                hidden = noisy_surroundings(empty, noise, t / times[0])
+                    empty[some] = path.clean(latents[some], away + cfg * (there - away), t)
+                    first = latents
+                hidden = noisy_surroundings(empty, first, t / times[0])
             elif parts.bootstrapped:
-                hidden = noised_colour(noise, t, colour)
+                hidden = path.mix(plain_colour(noise, colour), noise, t)
             positive = merged(backbone, attachment, scenes, own, latents, t, positive, masses, settings, hidden)
-        velocity = base + cfg * (positive - base) if guided else positive
-        latents = latents + (next_t - t) * velocity
+        latents = path.step(latents, base + cfg * (positive - base) if guided else positive, t, next_t)
     return latents
 
 
@@ -116,7 +105,7 @@ def predict(
     latents: Float[Tensor, "batch channels frames height width"],
     t: Float[Tensor, ""],
 ) -> Float[Tensor, "batch channels frames height width"]:
-    """The velocity for one prompt per batch row."""
+    """The prediction for one prompt per batch row."""
     return predict_rows(backbone, attachment, prompts, latents, t)[0]
 
 
@@ -128,21 +117,21 @@ def predict_rows(
     t: Float[Tensor, ""],
     measure: bool = False,
 ) -> tuple[Float[Tensor, "batch channels frames height width"], list[Float[Tensor, " regions"] | None]]:
-    """The velocity for one prompt per batch row and, when `measure`d, each row's attention masses (else None).
+    """The prediction for one prompt per batch row and, when `measure`d, each row's attention masses (else None).
 
     Prompts of several lengths are several model calls: each row's result is the same as alone.
     """
-    velocity = torch.empty_like(latents)
+    predictions = torch.empty_like(latents)
     masses: list[Tensor | None] = [None] * len(prompts)
     grid = backbone.grid(latents.shape[1:])
     for rows in rows_of_one_length(prompts):
         some = [prompts[row] for row in rows]
         with attachment.activate(some, latents.device, grid=grid, measure=measure):
-            velocity[rows] = backbone.predict(latents[rows], t.expand(len(rows)), some).to(latents)
+            predictions[rows] = predict_prompts(backbone, latents[rows], t.expand(len(rows)), some).to(latents)
             if measure and any(map(has_regions, some)):
                 for row, mass in zip(rows, attachment.attention_masses(), strict=True):
                     masses[row] = mass
-    return velocity, masses
+    return predictions, masses
 
 
 def merged(

@@ -66,14 +66,12 @@ class DemoBase:
         return DiffusersWanBackbone(self.transformer, self.encode_text)
 
     @torch.no_grad()
-    def draw(
-        self, captions: Sequence[str], seeds: Sequence[int], steps: int = 20, cfg: float = 3.0, shift: float = 3.0
-    ) -> Tensor:
+    def draw(self, captions: Sequence[str], seeds: Sequence[int], steps: int = 20, cfg: float = 3.0) -> Tensor:
         """Clips [n, frames, height, width, 3] in 0..1 of plain captions; a seed decides a clip's noise."""
         backbone, noise = self.backbone(), starting_noise(seeds)
         *prompts, negative = (aggregate(backbone, text, ()).prompt for text in (*captions, ""))
         attachment = Attachment(backbone, [])
-        return self.to_clips(sample(backbone, attachment, prompts, negative, noise, steps, cfg, shift))
+        return self.to_clips(sample(backbone, attachment, prompts, negative, noise, steps, cfg))
 
     @torch.no_grad()
     def to_latents(self, clips: Tensor) -> Tensor:

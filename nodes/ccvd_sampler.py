@@ -9,8 +9,8 @@ import comfy.samplers
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
-from ..ccvd_core.backbones.base import has_regions
 from ..ccvd_core.regions.merging import RegionSettings
+from ..ccvd_core.regions.regional_prompt import has_regions
 from .host.hints import hint
 from .host.patching import KEY, with_region_settings
 from .host.search_words import SEARCH_WORDS

@@ -17,13 +17,13 @@ from tasks import class_caption, identified_caption
 from torch import Tensor
 from training import Model, Rival, encoded_examples, learn_task, task_data
 
-from ccvd_core.backbones.base import ConceptPrompt
 from ccvd_core.concepts.concept import Concept, Kind, LowRank
 from ccvd_core.learning.plan import preset
 from ccvd_core.learning.step import LearningSettings
 from ccvd_core.number_types import fast_autocast
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.prompts.aggregation import PAPER_SETTINGS, AggregationSettings
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
 
 When = Literal["every", "ends", "once"]
 """Each task is measured after every later task; right after learning and after the last task; right after learning."""

@@ -20,10 +20,12 @@ from tasks import class_caption, identified_caption
 from torch import Tensor, nn
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import Backbone, ConceptPrompt
+from ccvd_core.backbones.base import Backbone
 from ccvd_core.concepts.concept import Kind, LowRank
 from ccvd_core.learning.learner import Example
 from ccvd_core.learning.step import LearningSettings, draw_step, new_adapters, rate_share, video_loss
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
+from ccvd_core.regions.regional_prompt import predict_prompts
 
 Adapters = Mapping[str, LowRank]
 """One LoRA by Linear id."""
@@ -58,7 +60,8 @@ class TaskData:
         """The batch of a step: the rows, noise and times that ConceptLearner draws."""
         drawn = draw_step([latents.shape for latents in self.latents], settings, step)
         rows, t = drawn.rows, drawn.times
-        noisy, target = backbone.training_target(torch.stack([self.latents[row] for row in rows]), drawn.noise, t)
+        clean, path = torch.stack([self.latents[row] for row in rows]), backbone.noise_path
+        noisy, target = path.mix(clean, drawn.noise, t), path.target(clean, drawn.noise, t)
         return Batch(
             noisy, t, target, tuple(self.captions[r] for r in rows), tuple(self.class_captions[r] for r in rows)
         )
@@ -99,7 +102,7 @@ class Model:
         """The model's prediction with the sum of `adapters`, shape of `noisy`."""
         prompts = [self.prompt(caption, len(adapters)) for caption in captions]
         with Attachment(self.backbone, adapters) as attachment, attachment.activate(prompts, noisy.device):
-            return self.backbone.predict(noisy, t, prompts).float()
+            return predict_prompts(self.backbone, noisy, t, prompts).float()
 
 
 class Rival(ABC):

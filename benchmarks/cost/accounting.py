@@ -26,10 +26,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from wan_shapes import WAN, WanSize
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import Backbone, ConceptPrompt
+from ccvd_core.backbones.base import Backbone
 from ccvd_core.concepts.concept import LowRank
 from ccvd_core.learning.plan import GIB, learning_need
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.prompts.concept_tokens import PlacedTokens
+from ccvd_core.regions.regional_prompt import predict_prompts
 
 META = torch.device("meta")
 SHALLOW = (2, 4)
@@ -132,7 +134,7 @@ def count_step(backbone: Backbone, shape: tuple[int, ...], rank: int = RANK, che
             mode,
             attachment.activate([prompt], META),
         ):
-            F.mse_loss(backbone.predict(noisy, t, [prompt]).float(), target).backward()
+            F.mse_loss(predict_prompts(backbone, noisy, t, [prompt]).float(), target).backward()
 
     live, flops = LiveBytes(), FlopCounterMode(display=False)
     step(live)

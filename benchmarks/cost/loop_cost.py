@@ -27,8 +27,9 @@ from timing import Row, median_ratio
 from torch import Tensor, nn
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import Backbone, flow_matching_pair
+from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
+from ccvd_core.backbones.noise_path import FlowPath
 from ccvd_core.learning.learner import ConceptLearner, Example
 from ccvd_core.learning.step import LearningSettings
 
@@ -79,7 +80,8 @@ def peft_loop(base: DemoBase) -> Loop:
     def step() -> None:
         clean = data[torch.randint(CLIPS, (BATCH,))]
         t = torch.sigmoid(torch.randn(BATCH))
-        noisy, target = flow_matching_pair(clean, torch.randn_like(clean), t)
+        noise, path = torch.randn_like(clean), FlowPath()
+        noisy, target = path.mix(clean, noise, t), path.target(clean, noise, t)
         loss = F.mse_loss(model(noisy, t * 1000, context, return_dict=False)[0], target)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)

@@ -12,12 +12,12 @@ from torch import Tensor
 from world import Scene
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import ConceptPrompt
 from ccvd_core.concepts.concept import LowRank
 from ccvd_core.number_types import fast_autocast
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.sampling import sample
 
-STEPS, CFG, SHIFT = 20, 3.0, 3.0
+STEPS, CFG = 20, 3.0
 BATCH = 12
 """Clips sampled at a time."""
 
@@ -39,7 +39,7 @@ def draw_prompts(
     with Attachment(backbone, adapters) as attachment, fast_autocast():
         for start in range(0, len(prompts), BATCH):
             chosen = slice(start, start + BATCH)
-            parts.append(sample(backbone, attachment, prompts[chosen], negative, noise[chosen], STEPS, CFG, SHIFT))
+            parts.append(sample(backbone, attachment, prompts[chosen], negative, noise[chosen], STEPS, CFG))
         return base.to_clips(torch.cat(parts))
 
 

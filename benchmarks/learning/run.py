@@ -32,11 +32,12 @@ from lessons import PLANS, TABLE_SEED, TUNING_SEED, LessonPlan, learn  # noqa: E
 from scorer import Scorer  # noqa: E402
 from world import Scene  # noqa: E402
 
-from ccvd_core.backbones.base import Backbone, ConceptPrompt  # noqa: E402
+from ccvd_core.backbones.base import Backbone  # noqa: E402
 from ccvd_core.concepts.concept import Concept  # noqa: E402
 from ccvd_core.number_types import number_type  # noqa: E402
 from ccvd_core.prompts.aggregate import aggregate  # noqa: E402
 from ccvd_core.prompts.aggregation import PAPER_SETTINGS, AggregationSettings  # noqa: E402
+from ccvd_core.prompts.concept_prompt import ConceptPrompt  # noqa: E402
 
 ALONE = ("own_adapter", "base")
 """Ceiling and floor of identity; bleeding is a matter of how a library is used."""

@@ -18,13 +18,13 @@ from wan_shapes import WAN, random_concept, random_text
 from world import SIZE
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import AnyPrompt
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
 from ccvd_core.concepts.library import ConceptLibrary
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.prompts.aggregation import AggregationSettings
 from ccvd_core.regions.layout import Keyframe, Region
 from ccvd_core.regions.region import RegionSet
+from ccvd_core.regions.regional_prompt import AnyPrompt, predict_prompts
 from ccvd_core.regions.scene import aggregate_scene
 
 MOST_REGIONS, LIBRARIES, REPEATS, RANK = 8, (1, 8, 35), 5, 16
@@ -84,7 +84,7 @@ def wan_step_cost() -> Iterator[tuple[str, int, float]]:
         def timed(prompt: AnyPrompt) -> Callable[[], object]:
             def call() -> None:
                 with attachment.activate([prompt], latents.device, grid=grid):
-                    backbone.predict(latents, t, [prompt])
+                    predict_prompts(backbone, latents, t, [prompt])
 
             return call
 
@@ -118,7 +118,7 @@ def library_cost() -> Iterator[tuple[str, int, str, float]]:
 
             def call(attachment: Attachment = attachment, prompt: object = prompt) -> None:
                 with attachment, attachment.activate([prompt], latents.device):  # type: ignore[list-item]
-                    backbone.predict(latents, t, [prompt])  # type: ignore[list-item]
+                    predict_prompts(backbone, latents, t, [prompt])  # type: ignore[list-item]
 
             calls[str(count)] = call
         seconds = least_seconds(calls, REPEATS)

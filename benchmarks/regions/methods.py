@@ -12,16 +12,18 @@ from layouts import Case
 from torch import Tensor
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import AnyPrompt, Backbone, ConceptPrompt, RegionalPrompt
+from ccvd_core.backbones.base import Backbone
 from ccvd_core.concepts.concept import Concept
 from ccvd_core.number_types import fast_autocast
 from ccvd_core.prompts.aggregate import aggregate
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.regions.masks import latent_masks
 from ccvd_core.regions.merging import RegionSettings
+from ccvd_core.regions.regional_prompt import AnyPrompt, RegionalPrompt, predict_prompts
 from ccvd_core.regions.scene import Reading, aggregate_scene
-from ccvd_core.sampling import flow_times, sample
+from ccvd_core.sampling import sample
 
-STEPS, CFG, SHIFT, BATCH = 20, 4.0, 3.0, 10
+STEPS, CFG, BATCH = 20, 4.0, 10
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def regional(settings: RegionSettings, shared_adapters: bool = False, reading: R
 
     def draw(studio: Studio, attachment: Attachment, cases: Sequence[Case], noise: Tensor) -> Tensor:
         scenes = [studio.scene(case, shared_adapters, reading) for case in cases]
-        return sample(studio.backbone, attachment, scenes, studio.negative, noise, STEPS, CFG, SHIFT, regions=settings)
+        return sample(studio.backbone, attachment, scenes, studio.negative, noise, STEPS, CFG, regions=settings)
 
     return draw
 
@@ -67,7 +69,7 @@ def regional(settings: RegionSettings, shared_adapters: bool = False, reading: R
 def prompt_only(studio: Studio, attachment: Attachment, cases: Sequence[Case], noise: Tensor) -> Tensor:
     """All concepts named in one prompt, no regions."""
     prompts = [aggregate(studio.backbone, case.prompt, studio.concepts).prompt for case in cases]
-    return sample(studio.backbone, attachment, prompts, studio.negative, noise, STEPS, CFG, SHIFT)
+    return sample(studio.backbone, attachment, prompts, studio.negative, noise, STEPS, CFG)
 
 
 @torch.no_grad()
@@ -77,7 +79,7 @@ def stock_masked(studio: Studio, attachment: Attachment, cases: Sequence[Case], 
     As `comfy.samplers.calc_cond_batch` does: sum(mask * prediction) / sum(mask). The prompt of the surroundings is
     masked to what the regions leave, which is kinder to this row than letting it act everywhere.
     """
-    latents, times = noise, flow_times(STEPS, SHIFT).to(noise)
+    latents, times = noise, studio.backbone.noise_path.times(STEPS).to(noise)
     scenes = [studio.scene(case) for case in cases]
     grid = studio.backbone.grid(noise.shape[1:])
     masks = torch.stack([latent_masks(scene.regions, noise.shape, grid) for scene in scenes])
@@ -93,7 +95,7 @@ def stock_masked(studio: Studio, attachment: Attachment, cases: Sequence[Case], 
 
 def predict(studio: Studio, attachment: Attachment, latents: Tensor, t: Tensor, prompts: Sequence[AnyPrompt]) -> Tensor:
     with attachment.activate(prompts, latents.device):
-        return studio.backbone.predict(latents, t.expand(len(latents)), prompts).to(latents)
+        return predict_prompts(studio.backbone, latents, t.expand(len(latents)), prompts).to(latents)
 
 
 CONTRAST = RegionSettings("attention", contrast_steps=0.4)

@@ -14,11 +14,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..backbones.base import AnyPrompt, Backbone, RegionalPrompt, Removable, TokenGrid
+from ..backbones.base import Backbone, Removable
+from ..backbones.grid import TokenGrid
 from ..concepts.adapter_bank import AdapterBank, BankModule, stack_banks
 from ..concepts.concept import LowRank
-from .call import ActivePrompts, RegionalAttention, prepare
+from ..regions.regional_prompt import AnyPrompt, RegionalPrompt
+from .call import ActivePrompts, prepare
 from .hooks import BlockHook, ForwardMark, Joining, Layer, LayerCall, LinearHook
+from .regional_attention import LayerAttention, RegionalAttention
 
 KEPT_SCENES = 16
 """Scenes whose masks and indices are kept between steps: a few, with a context window each."""
@@ -34,10 +37,7 @@ class Attachment:
         self._stored: BankModule | None = None
         self._banks: dict[str, AdapterBank] = {}
         self._layers = [Layer() for _ in range(backbone.layers)]
-        self._hooks = {
-            site.id: LinearHook(site.module, site.acts_on == "text", self._layers[site.layer])
-            for site in backbone.sites
-        }
+        self._hooks = {site.id: LinearHook(site.module, site.rows, self._layers[site.layer]) for site in backbone.sites}
         self._active: ActivePrompts | None = None
         self._attention = RegionalAttention()
         self._scenes: dict[Any, tuple[list[AnyPrompt | None], ActivePrompts]] = {}
@@ -54,14 +54,16 @@ class Attachment:
         """Install the hooks. Raises RuntimeError when they are already there."""
         if self._handles:
             raise RuntimeError("these concepts are attached already: detach them first")
-        blocks = [BlockHook(block, layer) for block, layer in zip(self._backbone.blocks(), self._layers, strict=True)]
+        inputs = self._backbone.text_inputs()
+        blocks = [BlockHook(text, layer) for text, layer in zip(inputs, self._layers, strict=True)]
         # On every Linear, with adapters or without: what is compiled for one concept then serves for others.
         self._handles += [hook.install() for hook in (*self._hooks.values(), *blocks)]
         # More than those with hooks: other packs replace the `forward` of Linears.
         marked = [hook.module for hook in self._hooks.values()]
-        marked += [module for hook in blocks for module in (hook.module, *hook.module.children())]
+        marked += [module for hook in blocks for module in (hook.text.module, *hook.text.module.children())]
         self._handles += map(ForwardMark, marked)
-        self._handles += self._backbone.hook_text_attention(self._attention)
+        attentions = [LayerAttention(self._attention, layer) for layer in self._layers]
+        self._handles += self._backbone.hook_text_attention(attentions)
 
     @property
     def is_attached(self) -> bool:
@@ -145,7 +147,8 @@ class Attachment:
         places, words = self._place(active, device)
         for number, layer in enumerate(self._layers):
             own = None if words is None else words[number]
-            layer.call = LayerCall(active, active.layer_weights[number], places, own, joining)
+            at = active.grid_of[number] if active.grid_of else 0
+            layer.call = LayerCall(active, active.layer_weights[number], places, own, joining, at)
         banks = self._banks if self._stored is None else self._stored.banks()
         for site, hook in self._hooks.items():
             bank = banks.get(site)
@@ -160,7 +163,8 @@ class Attachment:
             if len(self._scenes) >= KEPT_SCENES:
                 self._scenes.pop(next(iter(self._scenes)))
             # The prompts are kept too, so that their ids stay theirs.
-            self._scenes[key] = (list(prompts), prepare(prompts, device, text_rows, grid))
+            grids = None if grid is None else self._backbone.layer_grids(grid)
+            self._scenes[key] = (list(prompts), prepare(prompts, device, text_rows, grids))
         return self._scenes[key][1]
 
     def _project(self, rows: Float[Tensor, "a b width"]) -> Float[Tensor, "a b hidden"]:

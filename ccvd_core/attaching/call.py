@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..backbones.base import AnyPrompt, ConceptPrompt, Kernel, RegionalPrompt, TokenGrid
+from ..backbones.grid import TokenGrid
 from ..errors import CCVDError
-from ..regions.attention import TokenPlan, attention_mass, plan_tokens, region_attention
+from ..prompts.concept_prompt import ConceptPrompt
+from ..regions.attention import TokenPlan, plan_tokens
 from ..regions.masks import region_masks
+from ..regions.regional_prompt import AnyPrompt, RegionalPrompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,12 +23,12 @@ class Run:
     """Neighbouring batch rows with one and the same prompt.
 
     For a regional prompt, `entries` are the regions' places in the text batch, `lengths` their text rows and `words`
-    the rows of their concepts; `plan` says which tokens are whose.
+    the rows of their concepts; `plans`, one per token grid, say which tokens are whose.
     """
 
     start: int
     stop: int
-    plan: TokenPlan | None = None
+    plans: tuple[TokenPlan, ...] = ()
     entries: tuple[int, ...] = ()
     lengths: tuple[int, ...] = ()
     words: tuple[Int[Tensor, " words"], ...] = ()
@@ -44,6 +46,16 @@ class LayerWeights:
     gates: Float[Tensor, "entries rows concepts"]
     prompts: Float[Tensor, "batch prompts concepts"]
     shares: Float[Tensor, "batch tokens prompts"] | None
+    grid: TokenGrid | None
+
+    def check_tokens(self, tokens: int) -> None:
+        """Raise CCVDError when regions were laid out on another number of video tokens."""
+        if self.shares is not None and self.shares.shape[1] != tokens:
+            raise CCVDError(
+                f"Regions were laid out on {self.shares.shape[1]} video tokens, but this model works on {tokens}: it "
+                "adds tokens that CCVD does not know. Use a text-to-video or image-to-video model, or remove the "
+                "regions."
+            )
 
     def text_gates(self, owner: Int[Tensor, " ranks"]) -> Float[Tensor, "entries rows ranks"]:
         """Weight of each rank, of the concept `owner`, at each text row."""
@@ -71,27 +83,25 @@ class ActivePrompts:
     """Rows of the longest entry."""
     text_weights: Float[Tensor, "entries layers concepts"]
     gates: Float[Tensor, "entries rows concepts"]
-    shares: Float[Tensor, "batch tokens prompts"] | None
-    """How much each prompt counts at each token; None without regions."""
     prompt_weights: Float[Tensor, "batch prompts layers concepts"]
+    grids: tuple[TokenGrid, ...] = ()
+    """The layers' token grids, each once; none without regions."""
+    grid_of: tuple[int, ...] = ()
+    """Each layer's grid, by its place in `grids`."""
+    shares: tuple[Float[Tensor, "batch tokens prompts"], ...] = ()
+    """How much each prompt counts at each token, by grid."""
     runs: tuple[Run, ...] = ()
 
     @cached_property
     def layer_weights(self) -> tuple[LayerWeights, ...]:
         """One per layer."""
-        return tuple(
-            LayerWeights(self.text_weights[:, layer], self.gates, self.prompt_weights[:, :, layer], self.shares)
-            for layer in range(self.text_weights.shape[1])
-        )
-
-    def check_tokens(self, tokens: int) -> None:
-        """Raise CCVDError when regions were laid out on another number of video tokens."""
-        if self.shares is not None and self.shares.shape[1] != tokens:
-            raise CCVDError(
-                f"Regions were laid out on {self.shares.shape[1]} video tokens, but this model works on {tokens}: it "
-                "adds tokens that CCVD does not know. Use a Wan text-to-video or image-to-video model, or remove the "
-                "regions."
-            )
+        found = []
+        for layer in range(self.text_weights.shape[1]):
+            weights = self.text_weights[:, layer], self.gates, self.prompt_weights[:, :, layer]
+            at = self.grid_of[layer] if self.grid_of else None
+            laid = (None, None) if at is None else (self.shares[at], self.grids[at])
+            found.append(LayerWeights(*weights, *laid))
+        return tuple(found)
 
     def region_contexts(self) -> Float[Tensor, "regions rows width"] | None:
         """The regions' own contexts, padded with zeros."""
@@ -105,9 +115,13 @@ class ActivePrompts:
 
 
 def prepare(
-    prompts: Sequence[AnyPrompt | None], device: torch.device, text_rows: int | None, grid: TokenGrid | None
+    prompts: Sequence[AnyPrompt | None],
+    device: torch.device,
+    text_rows: int | None,
+    layer_grids: Sequence[TokenGrid] | None,
 ) -> ActivePrompts:
-    """Make a batch's prompts ready; at least one must not be plain. Raises CCVDError for regions without a grid."""
+    """Make a batch's prompts ready; at least one must not be plain. Raises CCVDError for regions without grids."""
+    grids = tuple(dict.fromkeys(layer_grids or ()))
     base = [whole_frame(prompt) for prompt in prompts]
     example = next(prompt for prompt in base if prompt is not None)
     text_rows = text_rows or len(example.context)
@@ -116,11 +130,11 @@ def prepare(
     for start, stop in neighbours(prompts):
         prompt = prompts[start]
         if isinstance(prompt, RegionalPrompt):
-            if grid is None:
+            if not grids:
                 raise CCVDError(
                     "Regions need the token grid of the latents: pass grid=backbone.grid(latents.shape[1:])."
                 )
-            runs.append(regional_run(prompt, grid, start, stop, len(entries), device))
+            runs.append(regional_run(prompt, grids, start, stop, len(entries), device))
             entries += prompt.prompts[1:]
         else:
             runs.append(Run(start, stop))
@@ -129,17 +143,16 @@ def prepare(
     weights = torch.stack([none if entry is None else entry.weights for entry in entries]).to(device)
     repeated = [text_rows] * len(base) + [0] * (len(entries) - len(base))
     gates = torch.stack([spread(entry, to, rows, example) for entry, to in zip(entries, repeated, strict=True)])
-    regional = any(run.plan is not None for run in runs)
+    made = tuple(entries), len(base), text_rows, rows, weights, gates.to(device)
+    if not any(run.plans for run in runs):
+        return ActivePrompts(*made, weights[:, None])
     return ActivePrompts(
-        tuple(entries),
-        len(base),
-        text_rows,
-        rows,
-        weights,
-        gates.to(device),
-        token_shares(runs).to(device, weights.dtype) if regional else None,
-        prompt_weights(weights, runs) if regional else weights[:, None],
-        tuple(runs) if regional else (),
+        *made,
+        prompt_weights(weights, runs),
+        grids,
+        tuple(grids.index(grid) for grid in layer_grids or ()),
+        tuple(token_shares(runs, at).to(device, weights.dtype) for at in range(len(grids))),
+        tuple(runs),
     )
 
 
@@ -162,24 +175,25 @@ def neighbours(prompts: Sequence[AnyPrompt | None]) -> list[tuple[int, int]]:
 
 
 def regional_run(
-    prompt: RegionalPrompt, grid: TokenGrid, start: int, stop: int, first: int, device: torch.device
+    prompt: RegionalPrompt, grids: Sequence[TokenGrid], start: int, stop: int, first: int, device: torch.device
 ) -> Run:
-    plan = plan_tokens(region_masks(prompt.regions, grid, prompt.blend))
-    moved = {
-        name: tensor.to(device)
-        for name in ("order", "inverse", "shares", "masks")
-        if (tensor := getattr(plan, name)) is not None
-    }
+    plans = [plan_tokens(region_masks(prompt.regions, grid, prompt.blend)) for grid in grids]
     regions = prompt.prompts[1:]
     words = [sorted({row for tokens in region.placed for row in tokens.rows}) for region in regions]
     return Run(
         start,
         stop,
-        replace(plan, **moved),
+        tuple(moved(plan, device) for plan in plans),
         tuple(range(first, first + len(regions))),
         tuple(len(region.context) for region in regions),
         tuple(torch.tensor(rows, dtype=torch.long, device=device) for rows in words),
     )
+
+
+def moved(plan: TokenPlan, device: torch.device) -> TokenPlan:
+    """The plan on a device."""
+    tensors = {name: getattr(plan, name) for name in ("order", "inverse", "shares", "masks")}
+    return replace(plan, **{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
 
 
 def spread(entry: ConceptPrompt | None, repeated_to: int, rows: int, example: ConceptPrompt) -> Tensor:
@@ -191,15 +205,17 @@ def spread(entry: ConceptPrompt | None, repeated_to: int, rows: int, example: Co
     return gates
 
 
-def token_shares(runs: Sequence[Run]) -> Float[Tensor, "batch tokens prompts"]:
-    plans = [run.plan for run in runs if run.plan is not None]
+def token_shares(runs: Sequence[Run], grid: int) -> Float[Tensor, "batch tokens prompts"]:
+    """How much each prompt counts at each token of a grid, by batch row."""
+    plans = [run.plans[grid] for run in runs if run.plans]
     prompts = max(len(plan.masks) for plan in plans)
     shares = torch.zeros(runs[-1].stop, plans[0].masks.shape[1], prompts)
     for run in runs:
-        if run.plan is None:
-            shares[run.start : run.stop, :, 0] = 1.0
+        if run.plans:
+            masks = run.plans[grid].masks
+            shares[run.start : run.stop, :, : len(masks)] = masks.T.cpu()
         else:
-            shares[run.start : run.stop, :, : len(run.plan.masks)] = run.plan.masks.T.cpu()
+            shares[run.start : run.stop, :, 0] = 1.0
     return shares
 
 
@@ -214,74 +230,3 @@ def prompt_weights(
         for place, entry in enumerate(run.entries, 1):
             out[run.start : run.stop, place] = weights[entry]
     return out
-
-
-@dataclass(eq=False)
-class RegionalAttention:
-    """Takes the place of the text cross-attention while prompts with regions are active."""
-
-    active: ActivePrompts | None = None
-    measures: bool = False
-    masses: dict[tuple[int, int], Tensor] = field(default_factory=dict)
-    """Sums over layers, by run and region."""
-    layers: int = 0
-    """Cross-attentions measured so far."""
-
-    @property
-    def acts(self) -> bool:
-        return self.active is not None and bool(self.active.runs)
-
-    def use(self, active: ActivePrompts | None, measures: bool = False) -> None:
-        self.active, self.measures, self.masses, self.layers = active, measures, {}, 0
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int, kernel: Kernel) -> Tensor:
-        active = self.active
-        assert active is not None
-        parts = []
-        for number, run in enumerate(active.runs):
-            rows, text_rows = slice(run.start, run.stop), active.text_rows
-            queries, own_k, own_v = q[rows], k[rows, :text_rows], v[rows, :text_rows]
-            if run.plan is None:
-                parts.append(kernel(queries, own_k, own_v))
-                continue
-            keys, values = (
-                [own, *(shared(t, entry, length, run.stop - run.start) for entry, length in run.regions())]
-                for own, t in ((own_k, k), (own_v, v))
-            )
-            parts.append(region_attention(queries, keys, values, run.plan, kernel))
-            if self.measures:
-                self._measure(number, run, queries, keys, heads, kernel)
-        self.layers += 1
-        return torch.cat(parts)
-
-    def _measure(self, number: int, run: Run, q: Tensor, keys: Sequence[Tensor], heads: int, kernel: Kernel) -> None:
-        assert run.plan is not None
-        for region, words in enumerate(run.words, 1):
-            tokens = run.plan.masks[region].nonzero()[:, 0]
-            if len(words) and len(tokens):
-                share = run.plan.masks[region, tokens]
-                mass = attention_mass(q.index_select(1, tokens), keys[region], words, share, heads, kernel)
-                self.masses[number, region] = self.masses.get((number, region), 0.0) + mass
-
-    def attention_masses(self) -> list[Float[Tensor, " regions"] | None]:
-        """a_k of every batch row's regions, mean over layers; NaN where a region has no concept or no token.
-
-        None for rows without regions.
-        """
-        assert self.active is not None
-        found: list[Tensor | None] = []
-        for number, run in enumerate(self.active.runs):
-            count = run.stop - run.start
-            if run.plan is None:
-                found += [None] * count
-                continue
-            unknown = torch.full((count,), torch.nan)
-            sums = [self.masses.get((number, region), unknown) for region in range(1, len(run.entries) + 1)]
-            found += list(torch.stack([s.cpu() / max(1, self.layers) for s in sums], 1)) if sums else [None] * count
-        return found
-
-
-def shared(tensor: Tensor, entry: int, length: int, count: int) -> Tensor:
-    """An entry's rows, for each of `count` batch rows."""
-    rows = tensor[entry : entry + 1, :length]
-    return rows if count == 1 else rows.expand(count, -1, -1).contiguous()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..backbones.base import TextInput
+from ..backbones.grid import Rows, as_rows
 from ..concepts.adapter_bank import AdapterBank, add_gated_delta, gated_delta, owns_its_memory
 from .call import ActivePrompts, LayerWeights
 
@@ -39,6 +41,8 @@ class LayerCall:
     words: Float[Tensor, "words hidden"] | None = None
     """This layer's own contexts of those words."""
     joining: Joining | None = None
+    grid: int = 0
+    """The layer's token grid, among those of the active prompts."""
 
 
 @dataclass(eq=False)
@@ -56,7 +60,7 @@ class LinearHook:
     """Adds to a Linear's output what its adapters say."""
 
     module: nn.Module
-    on_text: bool
+    rows: Rows | Literal["b text"]
     layer: Layer
     bank: AdapterBank | None = None
 
@@ -69,7 +73,10 @@ class LinearHook:
             return output
         x = args[0]
         bank = self.bank.to(x.device, x.dtype)
-        gate = call.weights.text_gates(bank.owner) if self.on_text else call.weights.video_gates(bank.owner)
+        if self.rows == "b text":
+            gate = call.weights.text_gates(bank.owner)
+        else:
+            gate = as_rows(call.weights.video_gates(bank.owner), self.rows, call.weights.grid, len(x))
         if torch.compiler.is_compiling() or not (is_alone(module) and output.dtype == x.dtype):
             return output + gated_delta(x, bank, gate)
         if not owns_its_memory(output, args):
@@ -81,11 +88,11 @@ class LinearHook:
 class BlockHook:
     """Gives a block its own context: the regions' rows behind the batch, the concepts' words replaced."""
 
-    module: nn.Module
+    text: TextInput
     layer: Layer
 
     def install(self) -> Any:
-        return self.module.register_forward_pre_hook(self.own_context, with_kwargs=True)
+        return self.text.module.register_forward_pre_hook(self.own_context, with_kwargs=True)
 
     def own_context(
         self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -93,13 +100,19 @@ class BlockHook:
         call = self.layer.call
         if call is None:
             return None
-        call.active.check_tokens(args[0].shape[1])
-        if call.words is None and call.joining is None:
+        if self.text.rows == "b (f h w)":
+            call.weights.check_tokens(args[0].shape[1])
+        if call.words is None and call.joining is None and not self.text.repeated:
             return None
-        if "context" in kwargs:
-            return args, {**kwargs, "context": changed_context(call, kwargs["context"])}
-        hidden, context, *rest = args
-        return (hidden, changed_context(call, context), *rest), kwargs
+        at, keyword = self.text.position, self.text.keyword
+        if keyword in kwargs:
+            return args, {**kwargs, keyword: self._changed(call, kwargs[keyword])}
+        return (*args[:at], self._changed(call, args[at]), *args[at + 1 :]), kwargs
+
+    def _changed(self, call: LayerCall, context: Tensor) -> Tensor:
+        if self.text.repeated:
+            context = context[:: len(context) // call.active.batch]
+        return changed_context(call, context)
 
 
 def changed_context(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,17 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ..concepts.concept import BaseFingerprint
 from ..errors import CCVDError
-from .base import (
-    AnyPrompt,
-    Backbone,
-    EncodedText,
-    Removable,
-    TextAttention,
-    TokenGrid,
-    flow_matching_pair,
-    stack_contexts,
-    stack_shown,
-)
+from .base import Backbone, EncodedText, Removable, TextAttention, TextInput
+from .grid import TokenGrid
+from .noise_path import FlowPath
 from .wan_references import added_tokens, reference_frames
 from .wan_sites import wan_fingerprint, wan_grid, wan_sites, wan_video
 
@@ -49,6 +42,7 @@ class ComfyWanBackbone(Backbone):
         self._model: Any = diffusion_model
         self._encode_text = encode_text
         self.dtype = dtype
+        self.noise_path = FlowPath()
         self._checkpointing = False
         self.layers = len(self._model.blocks)
         self.text_width = self._model.text_dim
@@ -68,20 +62,17 @@ class ComfyWanBackbone(Backbone):
     def predict(
         self,
         latents: Float[Tensor, "batch channels frames height width"],
-        t: Float[Tensor, " batch"],
-        prompts: Sequence[AnyPrompt],
+        level: Float[Tensor, " batch"],
+        contexts: Float[Tensor, "batch rows width"],
+        shown: Mapping[str, Any] = MappingProxyType({}),
     ) -> Float[Tensor, "batch channels frames height width"]:
-        context = stack_contexts(prompts).to(latents.device, self.dtype)
-        shown = stack_shown(prompts, latents.device, self.dtype)
-        behind = shown.pop("c_concat", None)
+        further = dict(shown)
+        behind = further.pop("c_concat", None)
         x = latents.to(self.dtype)
         x = x if behind is None else torch.cat([x, behind], 1)
-        image = shown.get("clip_fea")
+        image = further.get("clip_fea")
         options = self._options(None if image is None else image.shape[-2])
-        return self._model(x, t.float() * 1000, context=context, transformer_options=options, **shown)
-
-    def training_target(self, clean: Tensor, noise: Tensor, t: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
-        return flow_matching_pair(clean, noise, t)
+        return self._model(x, level.float() * 1000, context=contexts, transformer_options=options, **further)
 
     @contextmanager
     def checkpointing(self) -> Iterator[None]:
@@ -91,12 +82,14 @@ class ComfyWanBackbone(Backbone):
         finally:
             self._checkpointing = False
 
-    def blocks(self) -> Sequence[nn.Module]:
-        return list(self._model.blocks)
+    def text_inputs(self) -> Sequence[TextInput]:
+        return [TextInput(block, "context") for block in self._model.blocks]
 
-    def hook_text_attention(self, attention: TextAttention) -> Sequence[Removable]:
-        swap = _swap_attention(attention)
-        return [block.cross_attn.register_forward_pre_hook(swap, with_kwargs=True) for block in self._model.blocks]
+    def hook_text_attention(self, attentions: Sequence[TextAttention]) -> Sequence[Removable]:
+        return [
+            block.cross_attn.register_forward_pre_hook(_swap_attention(attention), with_kwargs=True)
+            for block, attention in zip(self._model.blocks, attentions, strict=True)
+        ]
 
     def reference_frames(self, conditions: Iterable[Mapping[str, Any]]) -> int:
         """How many of a clip's first latent frames are reference pictures, from the conditionings' `model_conds`."""

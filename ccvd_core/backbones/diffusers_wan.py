@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,16 +14,9 @@ from torch import Tensor, nn
 
 from ..concepts.concept import BaseFingerprint
 from ..errors import CCVDError
-from .base import (
-    AnyPrompt,
-    Backbone,
-    EncodedText,
-    Removable,
-    TextAttention,
-    TokenGrid,
-    flow_matching_pair,
-    stack_contexts,
-)
+from .base import Backbone, EncodedText, Removable, TextAttention, TextInput
+from .grid import TokenGrid
+from .noise_path import FlowPath
 from .wan_sites import wan_fingerprint, wan_grid, wan_sites, wan_video
 
 DIFFUSERS_NAMES = {
@@ -45,6 +39,7 @@ class DiffusersWanBackbone(Backbone):
     def __init__(self, transformer: nn.Module, encode_text: Callable[[str], EncodedText]) -> None:
         self._transformer = transformer
         self._encode_text = encode_text
+        self.noise_path = FlowPath()
         self.dtype: torch.dtype = transformer.dtype  # type: ignore[assignment]
         self.layers = len(transformer.blocks)  # type: ignore[arg-type]
         self.text_width = transformer.config.text_dim  # type: ignore[union-attr]
@@ -54,7 +49,7 @@ class DiffusersWanBackbone(Backbone):
             self.sites,
             self.layers,
             config.in_channels,  # type: ignore[union-attr]
-            [block.scale_shift_table for block in self.blocks()],  # type: ignore[misc]
+            [block.scale_shift_table for block in self._blocks()],
         )
         width = config.num_attention_heads * config.attention_head_dim  # type: ignore[union-attr]
         self.video = wan_video(config.out_channels, width)  # type: ignore[union-attr]
@@ -68,16 +63,13 @@ class DiffusersWanBackbone(Backbone):
     def predict(
         self,
         latents: Float[Tensor, "batch channels frames height width"],
-        t: Float[Tensor, " batch"],
-        prompts: Sequence[AnyPrompt],
+        level: Float[Tensor, " batch"],
+        contexts: Float[Tensor, "batch rows width"],
+        shown: Mapping[str, Any] = MappingProxyType({}),
     ) -> Float[Tensor, "batch channels frames height width"]:
-        if any(prompt.shown for prompt in prompts):
+        if shown:
             raise CCVDError("Models that are shown a start image or control run in ComfyUI only; got one in diffusers.")
-        context = stack_contexts(prompts).to(latents.device, self.dtype)
-        return self._transformer(latents.to(self.dtype), t.float() * 1000, context, return_dict=False)[0]
-
-    def training_target(self, clean: Tensor, noise: Tensor, t: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
-        return flow_matching_pair(clean, noise, t)
+        return self._transformer(latents.to(self.dtype), level.float() * 1000, contexts, return_dict=False)[0]
 
     @contextmanager
     def checkpointing(self) -> Iterator[None]:
@@ -87,11 +79,15 @@ class DiffusersWanBackbone(Backbone):
         finally:
             self._transformer.disable_gradient_checkpointing()  # type: ignore[operator]
 
-    def blocks(self) -> Sequence[nn.Module]:
-        return list(self._transformer.blocks)  # type: ignore[arg-type]
+    def text_inputs(self) -> Sequence[TextInput]:
+        return [TextInput(block, "encoder_hidden_states") for block in self._blocks()]
 
-    def hook_text_attention(self, attention: TextAttention) -> Sequence[Removable]:
-        return [RegionalProcessor(block.attn2, attention) for block in self.blocks()]
+    def hook_text_attention(self, attentions: Sequence[TextAttention]) -> Sequence[Removable]:
+        pairs = zip(self._blocks(), attentions, strict=True)
+        return [RegionalProcessor(block.attn2, attention) for block, attention in pairs]
+
+    def _blocks(self) -> Sequence[Any]:
+        return list(self._transformer.blocks)  # type: ignore[arg-type]
 
     def project_text(self, rows: Float[Tensor, "n width"]) -> Float[Tensor, "n hidden"]:
         return self._transformer.condition_embedder.text_embedder(rows)  # type: ignore[union-attr]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..concepts.concept import BaseFingerprint
-from .base import ActsOn, LinearSite, Role, TokenGrid, VideoForm
+from .base import LinearSite, Role, VideoForm
+from .grid import Rows, TokenGrid
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,17 @@ class SitePart:
 
     name: str
     role: Role
-    acts_on: ActsOn
+    rows: Rows | Literal["b text"]
 
 
 SITE_PARTS = (
-    *(SitePart(f"self_attn.{part}", "motion", "video") for part in "qkvo"),
-    SitePart("cross_attn.q", "subject", "video"),
-    SitePart("cross_attn.k", "subject", "text"),
-    SitePart("cross_attn.v", "subject", "text"),
-    SitePart("cross_attn.o", "subject", "video"),
-    SitePart("ffn.0", "motion", "video"),
-    SitePart("ffn.2", "motion", "video"),
+    *(SitePart(f"self_attn.{part}", "motion", "b (f h w)") for part in "qkvo"),
+    SitePart("cross_attn.q", "subject", "b (f h w)"),
+    SitePart("cross_attn.k", "subject", "b text"),
+    SitePart("cross_attn.v", "subject", "b text"),
+    SitePart("cross_attn.o", "subject", "b (f h w)"),
+    SitePart("ffn.0", "motion", "b (f h w)"),
+    SitePart("ffn.2", "motion", "b (f h w)"),
 )
 
 
@@ -64,7 +65,7 @@ def wan_sites(model: nn.Module, layers: int, names: Mapping[str, str] | None = N
         for part in SITE_PARTS:
             own_name = names[part.name] if names else part.name
             module: Any = model.get_submodule(f"blocks.{layer}.{own_name}")
-            where = (f"blocks.{layer}.{part.name}", layer, part.role, part.acts_on)
+            where = (f"blocks.{layer}.{part.name}", layer, part.role, part.rows)
             sites.append(LinearSite(*where, module, module.in_features, module.out_features))
     return tuple(sites)
 

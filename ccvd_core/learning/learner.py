@@ -13,13 +13,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..attaching.attachment import Attachment
-from ..backbones.base import Backbone, ConceptPrompt, rows_of_one_length
+from ..backbones.base import Backbone
 from ..concepts.concept import Concept, Kind, LowRank, check_name
 from ..concepts.file import check_words_fit
 from ..errors import LearningError
 from ..prompts.aggregate import row_gates
+from ..prompts.concept_prompt import ConceptPrompt
 from ..prompts.concept_tokens import PlacedTokens, layer_contexts, place_tokens
 from ..prompts.mentions import Prompt, mention_rows, named_concepts, parse_prompt
+from ..regions.regional_prompt import predict_prompts, rows_of_one_length
 from .retention import remember_all
 from .step import LearningSettings, draw_step, new_adapters, rate_share, video_loss
 
@@ -176,10 +178,10 @@ class ConceptLearner:
         """How long the remaining steps will take, from one forward pass of the largest example, which is run here."""
         lesson = max(self._lessons, key=lambda lesson: lesson.latents.numel())
         clean = lesson.latents.expand(self._settings.batch, *lesson.latents.shape)
-        t = torch.full((len(clean),), 0.5, device=self._device)
+        t = self.backbone.noise_path.level(torch.full((len(clean),), 0.5, device=self._device))
         plain = self._plain(lesson.context, lesson)
         began = time.perf_counter()
-        self.backbone.predict(clean, t, [plain] * len(clean)).sum().item()
+        predict_prompts(self.backbone, clean, t, [plain] * len(clean)).sum().item()
         return FORWARDS_PER_STEP * (time.perf_counter() - began) * (self._settings.steps - self.done)
 
     def step(self, attachment: Attachment) -> StepReport:
@@ -188,14 +190,15 @@ class ConceptLearner:
         drawn = draw_step([lesson.latents.shape for lesson in self._lessons], settings, self.done)
         lessons = [self._lessons[row] for row in drawn.rows]
         clean = torch.stack([lesson.latents for lesson in lessons])
-        t = drawn.times.to(clean)
-        noisy, target = self.backbone.training_target(clean, drawn.noise.to(clean), t)
+        path, noise = self.backbone.noise_path, drawn.noise.to(clean)
+        level = path.level(drawn.times.to(clean))
+        noisy, target = path.mix(clean, noise, level), path.target(clean, noise, level)
         loss = torch.zeros((), device=clean.device)
         for rows in rows_of_one_length([self.prompt(lesson) for lesson in lessons]):
             attachment.set_adapters([self.live_adapters()])
             prompts = [self.prompt(lessons[row]) for row in rows]
             with attachment.activate(prompts, clean.device):
-                prediction = self.backbone.predict(noisy[rows], t[rows], prompts).float()
+                prediction = predict_prompts(self.backbone, noisy[rows], level[rows], prompts).float()
                 part = video_loss(prediction, target[rows], self._kind, settings) * (len(rows) / len(lessons))
                 # Inside `activate`: recomputed blocks read the attachment's state again.
                 part.backward()

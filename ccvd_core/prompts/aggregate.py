@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..attaching.base_match import check_fits_base
-from ..backbones.base import Backbone, ConceptPrompt, EncodedText
+from ..backbones.base import Backbone, EncodedText
 from ..concepts.concept import Concept
+from ..prompts.concept_prompt import ConceptPrompt
 from .aggregation import AggregationSettings, aggregation_weights, relevance, relevance_against_class
 from .concept_tokens import PlacedTokens, layer_contexts, place_tokens
 from .mentions import parse_prompt

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..backbones.base import TokenGrid
+from ..backbones.grid import TokenGrid
 from .layout import Box, Region
 from .region import PaintedRegion, RegionSet
 

@@ -129,11 +129,9 @@ def noisy_surroundings(
     return clean + remaining * (first - clean)
 
 
-def noised_colour(
-    noise: Float[Tensor, "batch channels frames height width"],
-    t: Float[Tensor, ""],
-    colour: Float[Tensor, " channels"] | None = None,
+def plain_colour(
+    like: Float[Tensor, "batch channels frames height width"], colour: Float[Tensor, " channels"] | None = None
 ) -> Float[Tensor, "batch channels frames height width"]:
-    """x_t = (1 - t) c + t n with a constant colour c in latent space (None: the mean of all latents, 0)."""
-    base = noise.new_zeros(noise.shape[1]) if colour is None else colour.to(noise)
-    return torch.lerp(base.view(1, -1, 1, 1, 1), noise, t.to(noise))
+    """Latents of one constant colour c in latent space (None: the mean of all latents, 0)."""
+    base = like.new_zeros(like.shape[1]) if colour is None else colour.to(like)
+    return base.view(1, -1, 1, 1, 1).expand_as(like)

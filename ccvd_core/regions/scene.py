@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from ..backbones.base import Backbone, RegionalPrompt
+from ..backbones.base import Backbone
 from ..concepts.concept import Concept
 from ..prompts.aggregate import Aggregated, aggregate, read_prompt, weigh
 from ..prompts.aggregation import AggregationSettings
 from ..prompts.mentions import named_concepts, parse_prompt
+from ..regions.regional_prompt import RegionalPrompt
 from .region import RegionError, RegionSet
 from .scene_text import join_scene, keep_rows, row_owners
 

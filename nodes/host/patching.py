@@ -17,10 +17,11 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 
-from ...ccvd_core.backbones.base import AnyPrompt, ConceptPrompt, RegionalPrompt
 from ...ccvd_core.concepts.concept import Concept
+from ...ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ...ccvd_core.regions.merging import RegionSettings
 from ...ccvd_core.regions.region import RegionError
+from ...ccvd_core.regions.regional_prompt import AnyPrompt, RegionalPrompt
 from .loaded_adapters import LoadedConcepts, add_adapters, load_concepts
 from .region_merging import RegionMerging, away_from_empty
 

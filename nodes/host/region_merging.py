@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...ccvd_core.backbones.base import AnyPrompt, RegionalPrompt, TokenGrid
+from ...ccvd_core.backbones.grid import TokenGrid
 from ...ccvd_core.regions.masks import latent_masks, own_view
 from ...ccvd_core.regions.merging import RegionSettings, bootstrap_input, merge_noise
+from ...ccvd_core.regions.regional_prompt import AnyPrompt, RegionalPrompt
 from ...ccvd_core.regions.steps import StepParts, region_schedule
 from ...ccvd_core.sampling import own_prompts
 from .region_stages import Beginning, Place, Stages, frames_of

@@ -13,10 +13,11 @@ import torch
 from environment import ensure_environment
 from wan_names import TRANSFORMER, original_name
 
-from ccvd_core.backbones.base import Backbone, ConceptPrompt, EncodedText
+from ccvd_core.backbones.base import Backbone, EncodedText
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
 from ccvd_core.prompts.aggregate import row_gates
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.prompts.concept_tokens import PlacedTokens
 
 LAYERS, HEADS, HEAD_WIDTH, TEXT_WIDTH, ROWS = 3, 2, 32, 20, 8

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 import torch
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import Backbone, ConceptPrompt, RegionalPrompt
+from ccvd_core.backbones.base import Backbone
 from ccvd_core.concepts.concept import LowRank
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.regions.layout import Keyframe, Region
 from ccvd_core.regions.region import RegionSet
+from ccvd_core.regions.regional_prompt import RegionalPrompt
 
 
 def region(*sides: float, to: tuple[float, float, float, float] | None = None) -> Region:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import Backbone, ConceptPrompt, LinearSite
+from ccvd_core.backbones.base import Backbone, LinearSite
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from tests.backbones.scenes import adapters
 
 CPU = torch.device("cpu")

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import Backbone, ConceptPrompt
+from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
+from ccvd_core.regions.regional_prompt import predict_prompts
 from tests.backbones.scenes import adapters
 
 CPU = torch.device("cpu")
@@ -80,10 +82,10 @@ def predicted(backbone: Backbone, case, prompts: list[ConceptPrompt], role: str 
     """A prediction with concepts attached for it alone, as ComfyUI does for each run; role None: not even attached."""
     if role is None:
         with torch.no_grad():
-            return backbone.predict(case.latents, case.t, prompts)
+            return predict_prompts(backbone, case.latents, case.t, prompts)
     attachment = Attachment(backbone, [adapters(backbone, 1, role)])
     with torch.no_grad(), attachment, attachment.activate(prompts, CPU):
-        return backbone.predict(case.latents, case.t, prompts)
+        return predict_prompts(backbone, case.latents, case.t, prompts)
 
 
 WAYS = {

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import Backbone, ConceptPrompt
+from ccvd_core.backbones.base import Backbone
 from ccvd_core.learning.learner import ConceptLearner, Example
 from ccvd_core.learning.step import LearningSettings
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
+from ccvd_core.regions.regional_prompt import predict_prompts
 from tests.backbones.scenes import adapters as adapters_of
 
 CPU = torch.device("cpu")
@@ -20,8 +22,8 @@ MakePrompt = Callable[..., ConceptPrompt]
 
 def test_sites_are_the_same_everywhere(backbones: dict[str, Backbone]):
     one, other = backbones["diffusers"], backbones["comfy"]
-    assert [(s.id, s.layer, s.role, s.acts_on, s.in_features, s.out_features) for s in one.sites] == [
-        (s.id, s.layer, s.role, s.acts_on, s.in_features, s.out_features) for s in other.sites
+    assert [(s.id, s.layer, s.role, s.rows, s.in_features, s.out_features) for s in one.sites] == [
+        (s.id, s.layer, s.role, s.rows, s.in_features, s.out_features) for s in other.sites
     ]
     assert one.fingerprint == other.fingerprint
     assert one.grid((4, 3, 5, 6)) == other.grid((4, 3, 5, 6))
@@ -31,7 +33,7 @@ def test_sites_are_the_same_everywhere(backbones: dict[str, Backbone]):
 def test_same_prediction_without_concepts(backbones: dict[str, Backbone], case, make_prompt: MakePrompt):
     prompts = [make_prompt("a dog runs"), make_prompt("a cat")]
     with torch.no_grad():
-        one, other = (b.predict(case.latents, case.t, prompts) for b in backbones.values())
+        one, other = (predict_prompts(b, case.latents, case.t, prompts) for b in backbones.values())
     # Both are float32; the two implementations sum in other orders.
     torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
 
@@ -42,7 +44,7 @@ def test_same_prediction_with_concepts(backbones: dict[str, Backbone], case, mak
     for backbone in backbones.values():
         adapters = [adapters_of(backbone, 1, "subject"), adapters_of(backbone, 2, "motion")]
         with torch.no_grad(), Attachment(backbone, adapters) as attachment, attachment.activate(prompts, CPU):
-            results.append(backbone.predict(case.latents, case.t, prompts))
+            results.append(predict_prompts(backbone, case.latents, case.t, prompts))
     torch.testing.assert_close(results[0], results[1], atol=5e-5, rtol=1e-4)
 
 
@@ -50,19 +52,19 @@ def test_adapters_change_the_prediction_and_detaching_restores_it_bit_for_bit(
     backbone: Backbone, case, make_prompt: MakePrompt
 ):
     plain, named = make_prompt("a dog runs"), make_prompt("a dog runs", (1.0,))
-    weights = {key: value.clone() for key, value in backbone.blocks()[0].state_dict().items()}
+    weights = {key: value.clone() for key, value in backbone.text_inputs()[0].module.state_dict().items()}
     with torch.no_grad():
-        before = backbone.predict(case.latents, case.t, [plain, plain])
+        before = predict_prompts(backbone, case.latents, case.t, [plain, plain])
         with Attachment(backbone, [adapters_of(backbone, 3)]) as attachment:
-            untouched = backbone.predict(case.latents, case.t, [plain, plain])
+            untouched = predict_prompts(backbone, case.latents, case.t, [plain, plain])
             with attachment.activate([named, None], CPU):
-                mixed = backbone.predict(case.latents, case.t, [named, plain])
-        after = backbone.predict(case.latents, case.t, [plain, plain])
+                mixed = predict_prompts(backbone, case.latents, case.t, [named, plain])
+        after = predict_prompts(backbone, case.latents, case.t, [plain, plain])
     assert torch.equal(before, untouched) and torch.equal(before, after)
     assert torch.equal(mixed[1], before[1]), "a plain prompt beside a named one must be the base model's"
     assert not torch.allclose(mixed[0], before[0], atol=1e-3)
-    assert all(torch.equal(weights[key], value) for key, value in backbone.blocks()[0].state_dict().items())
-    assert not any(block._forward_pre_hooks for block in backbone.blocks())
+    assert all(torch.equal(weights[key], value) for key, value in backbone.text_inputs()[0].module.state_dict().items())
+    assert not any(text.module._forward_pre_hooks for text in backbone.text_inputs())
     assert not any(site.module._forward_hooks for site in backbone.sites)
 
 
@@ -77,9 +79,9 @@ def test_a_context_repeated_to_a_common_length_is_followed(backbone: Backbone, c
     )
     with torch.no_grad(), Attachment(backbone, [adapters_of(backbone, 3)]) as attachment:
         with attachment.activate([twice, twice], CPU):
-            expected = backbone.predict(case.latents, case.t, [twice, twice])
+            expected = predict_prompts(backbone, case.latents, case.t, [twice, twice])
         with attachment.activate([short, short], CPU, text_rows=16):
-            repeated = backbone.predict(case.latents, case.t, [twice, twice])
+            repeated = predict_prompts(backbone, case.latents, case.t, [twice, twice])
     torch.testing.assert_close(repeated, expected, atol=1e-6, rtol=0)
 
 
@@ -96,17 +98,17 @@ def test_attaching_twice_is_refused(backbone: Backbone):
 
 def test_adapters_equal_merging_them_into_the_weights(backbone: Backbone, case, make_prompt: MakePrompt):
     """Video-side adapters act on every row, so they equal merged weights (text-side ones are gated by row)."""
-    chosen = {site.id: site for site in backbone.sites if site.acts_on == "video"}
+    chosen = {site.id: site for site in backbone.sites if site.rows != "b text"}
     adapters = {key: value for key, value in adapters_of(backbone, 4).items() if key in chosen}
     prompt = make_prompt("a dog runs", (0.6,), rows=())
     with torch.no_grad():
         with Attachment(backbone, [adapters]) as attachment, attachment.activate([prompt, prompt], CPU):
-            attached = backbone.predict(case.latents, case.t, [prompt, prompt])
+            attached = predict_prompts(backbone, case.latents, case.t, [prompt, prompt])
         originals = {key: site.module.weight.clone() for key, site in chosen.items()}
         try:
             for key, site in chosen.items():
                 site.module.weight += 0.6 * adapters[key].b @ adapters[key].a
-            merged = backbone.predict(case.latents, case.t, [prompt, prompt])
+            merged = predict_prompts(backbone, case.latents, case.t, [prompt, prompt])
         finally:
             for key, site in chosen.items():
                 site.module.weight.copy_(originals[key])

@@ -15,6 +15,7 @@ from world import Actor, Scene
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.prompts.aggregate import aggregate
+from ccvd_core.regions.regional_prompt import predict_prompts
 from tests.backbones.pack import from_pack
 
 CAPTION = "a dog moving right and a star still on green grass in plain style"
@@ -66,7 +67,7 @@ def test_same_predictions(base: DemoBase, native: Any):
     prompt = aggregate(ours, CAPTION, ()).prompt
     latents = torch.randn(2, *LATENT_SHAPE, generator=torch.Generator().manual_seed(1))
     t = torch.tensor([0.8, 0.2])
-    one, other = (backbone.predict(latents, t, [prompt, prompt]) for backbone in (ours, theirs))
+    one, other = (predict_prompts(backbone, latents, t, [prompt, prompt]) for backbone in (ours, theirs))
     torch.testing.assert_close(one, other, atol=2e-4, rtol=1e-3)
     assert ours.fingerprint.matches(theirs.fingerprint)
 

@@ -66,7 +66,7 @@ def test_regions(backbones: dict[str, Backbone], base: DemoBase, settings: Regio
     noise = torch.randn((2, 16, 2, 8, 10), generator=torch.Generator().manual_seed(5))
     with Attachment(backbone, [concept.adapters for concept in concepts]) as attachment:
         rows = [scene, aggregate(backbone, "a <rex> moving <kit>", concepts).prompt]
-        made = sample(backbone, attachment, rows, negative, noise, 4, cfg=2.0, shift=3.0, regions=settings)
+        made = sample(backbone, attachment, rows, negative, noise, 4, cfg=2.0, regions=settings)
     check(f"headless {settings} {reading}", made)
     patching = from_pack("nodes.host.patching")
     patched = patching.with_concepts(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
+from ccvd_core.regions.regional_prompt import predict_prompts
 from tests.backbones.conftest import HEAD_WIDTH, HEADS, LAYERS, TEXT_WIDTH
 from tests.backbones.scenes import adapters
 from tests.backbones.test_own_weights import gradients, learning
@@ -140,10 +141,10 @@ def test_concepts_act_while_sampling(models: tuple[Any, Any], backbones: dict[st
     for model in models:
         backbone = ComfyWanBackbone(model, backbones["comfy"].encode)
         with torch.inference_mode():
-            base = backbone.predict(case.latents, case.t, [plain, plain]).as_subclass(Tensor)
+            base = predict_prompts(backbone, case.latents, case.t, [plain, plain]).as_subclass(Tensor)
             with Attachment(backbone, [adapters(backbone, 3)]) as attachment, attachment.activate([named, None], CPU):
                 # Norms with packed weights pass their kind of tensor on.
-                results.append(backbone.predict(case.latents, case.t, [named, plain]).as_subclass(Tensor))
+                results.append(predict_prompts(backbone, case.latents, case.t, [named, plain]).as_subclass(Tensor))
         assert (results[-1] - base)[0].abs().max() > 1e-2
         torch.testing.assert_close(results[-1][1], base[1])
         assert not any(module._forward_hooks or "forward" in vars(module) for module in model.modules())

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ccvd_core.backbones.base import Backbone, ConceptPrompt
+from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.concepts.concept import Concept, Kind
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from tests.backbones.conftest import TEXT_WIDTH
 from tests.backbones.demo_scenes import theirs
 from tests.backbones.pack import from_pack

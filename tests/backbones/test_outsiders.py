@@ -15,11 +15,13 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import Backbone, ConceptPrompt
+from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.diffusers_wan import DIFFUSERS_NAMES, DiffusersWanBackbone
 from ccvd_core.concepts.concept import Concept, Kind, LowRank
 from ccvd_core.concepts.file import load_concept, save_concept
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
+from ccvd_core.regions.regional_prompt import predict_prompts
 
 CPU = torch.device("cpu")
 TEXT = "a dog runs"
@@ -74,12 +76,12 @@ def attached(backbone: Backbone, path: Path, case) -> Tensor:
         Attachment(backbone, [load_concept(path).adapters]) as attachment,
         attachment.activate(prompts, CPU),
     ):
-        return backbone.predict(case.latents, case.t, prompts)
+        return predict_prompts(backbone, case.latents, case.t, prompts)
 
 
 def plain(backbone: Backbone, case) -> Tensor:
     with torch.no_grad():
-        return backbone.predict(case.latents, case.t, [every_row(backbone)] * len(case.latents))
+        return predict_prompts(backbone, case.latents, case.t, [every_row(backbone)] * len(case.latents))
 
 
 def every_row(backbone: Backbone) -> ConceptPrompt:

@@ -65,9 +65,7 @@ def test_nodes_and_headless_sampling_agree(
     negative = aggregate(backbone, "", concepts).prompt
     noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(5))
     with Attachment(backbone, [concept.adapters for concept in concepts]) as attachment:
-        headless = sample(
-            backbone, attachment, [scene, scene], negative, noise, STEPS, cfg=CFG, shift=3.0, regions=settings
-        )
+        headless = sample(backbone, attachment, [scene, scene], negative, noise, STEPS, cfg=CFG, regions=settings)
     patched = patching.with_concepts(
         patching.with_region_settings(model, theirs(settings)), [theirs(replace(c, settings={})) for c in concepts]
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ccvd_core.backbones.base import AnyPrompt
 from ccvd_core.regions.merging import RegionSettings
+from ccvd_core.regions.regional_prompt import AnyPrompt, predict_prompts
 from ccvd_core.sampling import sample
 from tests.backbones.scenes import LEFT, RIGHT, region, scene, two_concepts
 from tests.reference import regions as reference
@@ -68,7 +68,7 @@ def test_contrast_guides_away_from_the_scene_without_its_regions(double, case, o
             parts = []
             for prompt in (regional, against):
                 with attachment.activate([prompt], CPU, grid=grid):
-                    parts.append(double.predict(latents, torch.tensor([t], dtype=torch.float64), [prompt]))
+                    parts.append(predict_prompts(double, latents, torch.tensor([t], dtype=torch.float64), [prompt]))
             latents = latents + (next_t - t) * (parts[1] + cfg * (parts[0] - parts[1]))
     # Times are embedded in float32.
     torch.testing.assert_close(ours, latents, atol=1e-6, rtol=1e-5)
@@ -84,12 +84,12 @@ def test_paper_merges_by_the_formula(double, case, one, other, make_prompt):
     with two_concepts(double) as attachment:
         ours = sample(double, attachment, [regional], negative, noise, steps=1, cfg=1.0, regions=settings)
         with attachment.activate([regional], CPU, grid=grid, measure=True):
-            whole = double.predict(noise, t, [regional])[0]
+            whole = predict_prompts(double, noise, t, [regional])[0]
             masses = attachment.attention_masses()[0]
         own = []
         for prompt in (other, one):
             with attachment.activate([prompt], CPU, grid=grid):
-                own.append(double.predict(noise, t, [prompt])[0])
+                own.append(predict_prompts(double, noise, t, [prompt])[0])
     assert masses is not None
     velocity = reference.merge(whole, torch.stack(own), halves(noise), [float(a) for a in masses], alpha)
     # The masses are float32.
@@ -107,7 +107,7 @@ def test_one_at_a_time_shows_a_region_the_scene_without_the_others(double, case,
 
         def predict(latents: torch.Tensor, t: float, prompt: AnyPrompt) -> torch.Tensor:
             with attachment.activate([prompt], CPU, grid=double.grid(noise.shape[1:])):
-                return double.predict(latents, torch.tensor([t], dtype=torch.float64), [prompt])
+                return predict_prompts(double, latents, torch.tensor([t], dtype=torch.float64), [prompt])
 
         def guided(velocity: torch.Tensor, away: torch.Tensor) -> torch.Tensor:
             return away + cfg * (velocity - away)

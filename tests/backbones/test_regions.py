@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import AnyPrompt, Backbone, ConceptPrompt
+from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.errors import CCVDError
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.regions.region import RegionError
+from ccvd_core.regions.regional_prompt import AnyPrompt, predict_prompts
 from tests.backbones.scenes import ALL, LEFT, RIGHT, adapters, region, scene, two_concepts
 from tests.reference import regions as reference
 
@@ -28,7 +30,7 @@ def predicted(backbone: Backbone, attachment: Attachment, case, *prompts: AnyPro
     """A prediction for the case's two clips with these prompts, in float64."""
     latents, t = case.latents.double(), case.t.double()
     with attachment.activate(prompts, CPU, grid=backbone.grid(latents.shape[1:])):
-        return backbone.predict(latents, t, prompts)
+        return predict_prompts(backbone, latents, t, prompts)
 
 
 @pytest.mark.parametrize("blend", [0.0, 0.7])
@@ -196,11 +198,11 @@ def test_everything_is_undone(double: Backbone, case, one: ConceptPrompt, other:
                 pytest.raises(CCVDError, match="laid out on 18 video tokens"),
                 attachment.activate([regional] * 2, CPU, grid=grid),
             ):
-                double.predict(odd_size.latents.double(), case.t.double(), [regional] * 2)
+                predict_prompts(double, odd_size.latents.double(), case.t.double(), [regional] * 2)
         after = predicted(double, plain, case, one, other)
     assert torch.equal(before, after)
-    assert not any(module._forward_pre_hooks for block in double.blocks() for module in block.modules())
-    processors = [getattr(getattr(block, "attn2", None), "processor", None) for block in double.blocks()]
+    assert not any(module._forward_pre_hooks for text in double.text_inputs() for module in text.module.modules())
+    processors = [getattr(getattr(text.module, "attn2", None), "processor", None) for text in double.text_inputs()]
     assert not any(type(processor).__name__ == "RegionalProcessor" for processor in processors)
 
 
@@ -224,7 +226,7 @@ def test_attention_mass_is_measured_in_every_layer(double: Backbone, case, one, 
     with two_concepts(double) as attachment:
         latents = case.latents.double()
         with attachment.activate(prompts, CPU, grid=double.grid(latents.shape[1:]), measure=True):
-            double.predict(latents, case.t.double(), prompts)
+            predict_prompts(double, latents, case.t.double(), prompts)
             masses = attachment.attention_masses()
     assert masses[1] is None and masses[0] is not None
     # The concept's words are all rows of the prompt, so all attention falls on them; the tree has no concept.

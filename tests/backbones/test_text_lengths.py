@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import Backbone, ConceptPrompt, EncodedText, rows_of_one_length
+from ccvd_core.backbones.base import Backbone, EncodedText
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.errors import CCVDError
 from ccvd_core.learning.learner import ConceptLearner, Example
 from ccvd_core.learning.step import LearningSettings, draw_step, video_loss
 from ccvd_core.prompts.aggregate import aggregate
-from ccvd_core.sampling import flow_times, sample
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
+from ccvd_core.regions.regional_prompt import predict_prompts, rows_of_one_length
+from ccvd_core.sampling import sample
 from tests.backbones.conftest import encode_text
 from tests.backbones.pack import from_pack
 
@@ -76,11 +78,12 @@ def test_a_step_on_captions_of_two_lengths_is_the_mean_of_its_rows_alone(uneven:
         losses = []
         for place, row in enumerate(drawn.rows):
             lesson, t = student._lessons[row], drawn.times[place : place + 1]
-            noisy, target = uneven.training_target(lesson.latents[None], drawn.noise[place : place + 1], t)
+            clean, noise, path = lesson.latents[None], drawn.noise[place : place + 1], uneven.noise_path
+            noisy, target = path.mix(clean, noise, t), path.target(clean, noise, t)
             attachment.set_adapters([student.live_adapters()])
             prompt = student.prompt(lesson)
             with attachment.activate([prompt], CPU):
-                loss = video_loss(uneven.predict(noisy, t, [prompt]), target, student._kind, SETTINGS) / 4
+                loss = video_loss(predict_prompts(uneven, noisy, t, [prompt]), target, student._kind, SETTINGS) / 4
                 loss.backward()
             losses.append(loss.item())
     assert report.loss == pytest.approx(sum(losses), rel=1e-5)
@@ -107,7 +110,7 @@ def test_a_prompt_and_a_negative_of_two_lengths_are_sampled_as_each_alone(uneven
     with Attachment(uneven, [concept.adapters]) as attachment:
         sampled = sample(uneven, attachment, [positive], negative, noise, steps=3, cfg=cfg)
         latents = noise
-        for t, next_t in pairwise(flow_times(3, 3.0)):
+        for t, next_t in pairwise(uneven.noise_path.times(3)):
             there, away = (alone(uneven, attachment, prompt, latents, t) for prompt in (positive, negative))
             latents = latents + (next_t - t) * (away + cfg * (there - away))
     torch.testing.assert_close(sampled, latents, atol=1e-4, rtol=1e-4)
@@ -116,7 +119,7 @@ def test_a_prompt_and_a_negative_of_two_lengths_are_sampled_as_each_alone(uneven
 @torch.no_grad()
 def alone(backbone: Backbone, attachment: Attachment, prompt: ConceptPrompt, latents: Tensor, t: Tensor) -> Tensor:
     with attachment.activate([prompt], CPU):
-        return backbone.predict(latents, t.expand(1), [prompt])
+        return predict_prompts(backbone, latents, t.expand(1), [prompt])
 
 
 def test_a_model_call_itself_takes_one_length(uneven: Backbone):
@@ -125,7 +128,7 @@ def test_a_model_call_itself_takes_one_length(uneven: Backbone):
     ]
     assert rows_of_one_length([*prompts, prompts[0]]) == [[0, 2], [1]]
     with pytest.raises(CCVDError, match=r"one number of text rows; got \[8, 11\]"):
-        uneven.predict(NOISE, torch.tensor([0.5, 0.5]), prompts)
+        predict_prompts(uneven, NOISE, torch.tensor([0.5, 0.5]), prompts)
 
 
 def test_the_demo_model_learns_captions_beyond_its_32_rows(backbones: dict[str, Backbone], training: None):

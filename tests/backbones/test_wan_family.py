@@ -14,11 +14,13 @@ import torch
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.attaching.base_match import misfit, sibling_notes
-from ccvd_core.backbones.base import Backbone, ConceptPrompt
+from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.wan_variants import VARIANTS, wan_variant
 from ccvd_core.concepts.concept import Concept
 from ccvd_core.concepts.library import ConceptLibrary
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
+from ccvd_core.regions.regional_prompt import predict_prompts
 from tests.backbones.pack import from_pack
 from tests.backbones.scenes import adapters
 from tests.backbones.wan_family import FAMILY, TEXT_WIDTH, PoolingVAE, build
@@ -233,7 +235,7 @@ def test_it_predicts_as_comfyui_applies_it(name: str):
     noisy, t = torch.randn(2, *clean[0].shape, generator=generator), torch.tensor([0.9, 0.4])
     backbone = ComfyWanBackbone(model.diffusion_model, lambda _: None)  # type: ignore[arg-type, return-value]
     with torch.no_grad():
-        velocity = backbone.predict(noisy, t, prompts)
+        velocity = predict_prompts(backbone, noisy, t, prompts)
         for row, given in enumerate(shown):
             clean_row = model.apply_model(
                 noisy[row : row + 1], t[row : row + 1], c_crossattn=contexts[row : row + 1], **given
@@ -262,9 +264,9 @@ def test_checkpointing_changes_no_gradient(name: str, monkeypatch: pytest.Monkey
         with Attachment(backbone, []):
             if checkpointed:
                 with backbone.checkpointing():
-                    backbone.predict(latents, torch.tensor([0.5]), [prompt]).square().sum().backward()
+                    predict_prompts(backbone, latents, torch.tensor([0.5]), [prompt]).square().sum().backward()
             else:
-                backbone.predict(latents, torch.tensor([0.5]), [prompt]).square().sum().backward()
+                predict_prompts(backbone, latents, torch.tensor([0.5]), [prompt]).square().sum().backward()
         assert context.grad is not None
         gradients.append(context.grad)
     assert float(gradients[0].abs().max()) > 0

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ccvd_core.backbones.noise_path import FlowPath
 from ccvd_core.errors import CCVDError
 from ccvd_core.regions.attention import attention_mass, plan_tokens, region_attention
 from ccvd_core.regions.merging import (
@@ -17,8 +18,8 @@ from ccvd_core.regions.merging import (
     merge_noise,
     merge_strengths,
     neglect,
-    noised_colour,
     noisy_surroundings,
+    plain_colour,
 )
 from tests.reference import regions as reference
 
@@ -142,10 +143,10 @@ def test_bootstrap_shows_a_colour_as_noisy_as_the_latents():
     noisy = torch.lerp(clean, noise, t)
     colour = torch.tensor([0.5, -1.0], dtype=torch.float64)
     mask = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
-    seen = bootstrap_input(noisy, noised_colour(noise, t, colour), mask)
+    seen = bootstrap_input(noisy, FlowPath().mix(plain_colour(noise, colour), noise, t), mask)
     assert torch.equal(seen[..., 0, 0], noisy[..., 0, 0])
     torch.testing.assert_close(seen[0, :, 0, 0, 1], 0.3 * colour + 0.7 * noise[0, :, 0, 0, 1])
-    assert torch.equal(noised_colour(noise, torch.tensor(1.0)), noise)
+    assert torch.equal(FlowPath().mix(plain_colour(noise), noise, torch.tensor(1.0)), noise)
 
 
 def test_settings_refuse_nonsense():

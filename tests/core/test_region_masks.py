@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ccvd_core.backbones.base import TokenGrid
+from ccvd_core.backbones.grid import TokenGrid
 from ccvd_core.backbones.wan_sites import wan_grid
 from ccvd_core.regions.layout import Box, Keyframe, Region
 from ccvd_core.regions.masks import compose, frame_times, latent_masks, region_masks

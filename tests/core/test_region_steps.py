@@ -6,9 +6,9 @@ import math
 
 import pytest
 
+from ccvd_core.backbones.noise_path import FlowPath, shifted
 from ccvd_core.regions.merging import RegionSettings
 from ccvd_core.regions.steps import RegionSchedule, StepParts, region_schedule
-from ccvd_core.sampling import flow_times, shifted
 
 ALL, NONE = StepParts(True, True, True), StepParts(False, False, False)
 
@@ -23,7 +23,7 @@ def test_a_share_of_a_whole_schedule_is_that_share_of_its_steps_rounded_up(twent
     share = twentieths / 20
     decide = schedule(RegionSettings(contrast_steps=share), shift)
     for steps in range(1, 50):
-        taken = [decide.step(float(t)).contrasted for t in flow_times(steps, shift)[:-1]]
+        taken = [decide.step(float(t)).contrasted for t in FlowPath(shift).times(steps)[:-1]]
         assert taken == [step < math.ceil(share * steps - 1e-9) for step in range(steps)], steps
 
 
@@ -31,7 +31,7 @@ def test_every_mode_has_its_own_shares():
     shares = {"region_steps": 0.3, "bootstrap_steps": 0.9, "contrast_steps": 0.6}
 
     def counts(mode) -> list[int]:
-        steps = [schedule(RegionSettings(mode, **shares)).step(float(t)) for t in flow_times(10, 3.0)[:-1]]
+        steps = [schedule(RegionSettings(mode, **shares)).step(float(t)) for t in FlowPath().times(10)[:-1]]
         return [sum(getattr(step, part) for step in steps) for part in ("merged", "bootstrapped", "contrasted")]
 
     assert counts("attention") == [0, 0, 6]
@@ -58,7 +58,7 @@ def test_a_sampler_that_asks_within_a_step_gets_the_steps_answer():
 @pytest.mark.parametrize("cut", range(1, 10))
 def test_a_split_decides_as_the_whole_schedule(cut: int):
     decide = schedule(RegionSettings("paper + bootstrap", 0.7, bootstrap_steps=0.3, contrast_steps=0.5))
-    levels = flow_times(10, 3.0).tolist()
+    levels = FlowPath().times(10).tolist()
     parts = [decide.step(level, levels[: cut + 1]) for level in levels[:cut]]
     parts += [decide.step(level, levels[cut:]) for level in levels[cut:-1]]
     assert parts == [decide.step(level, levels) for level in levels[:-1]]

@@ -26,12 +26,13 @@ from torch import Tensor
 from training import Adapters, Batch, Model, TaskData, learn_task, task_data, trainable
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import ConceptPrompt, flow_matching_pair
+from ccvd_core.backbones.noise_path import FlowPath
 from ccvd_core.concepts.concept import LowRank
 from ccvd_core.learning.learner import ConceptLearner
 from ccvd_core.learning.plan import preset
 from ccvd_core.learning.step import LearningSettings
 from ccvd_core.number_types import number_type
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.prompts.concept_tokens import PlacedTokens
 
 SITE = "blocks.0.cross_attn.k"
@@ -45,7 +46,7 @@ def base() -> DemoBase:
 class TinyModel:
     """A stand-in for the base: one Linear's worth of LoRA scales the noisy input, captions by their length."""
 
-    backbone = type("Backbone", (), {"training_target": staticmethod(flow_matching_pair)})()
+    backbone = type("Backbone", (), {"noise_path": FlowPath()})()
 
     def predict(self, noisy: Tensor, t: Tensor, captions: Sequence[str], adapters: Sequence[Adapters]) -> Tensor:
         change = sum((lora.b @ lora.a).sum() for part in adapters for lora in part.values())
