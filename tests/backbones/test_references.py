@@ -69,7 +69,7 @@ def laid_out(backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch) ->
 
     def spied_activate(self: Any, prompts: Any, device: Any, text_rows: Any, grid: Any, measure: Any) -> None:
         activate(self, prompts, device, text_rows, grid, measure)
-        plans = [run.plan for run in self._active.runs if run.plan is not None] if self._active else []
+        plans = [plan for run in self._active.runs for plan in run.plans] if self._active else []
         for plan in plans:
             frames = plan.masks[1, grid.before : grid.before + grid.tokens]
             found["attention"] = halves(frames.unflatten(0, (grid.frames, grid.height, grid.width)))
