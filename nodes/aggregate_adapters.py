@@ -9,11 +9,11 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io, ui
 
 from ..ccvd_core.attaching.base_match import check_fits_base, sibling_notes
-from ..ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ..ccvd_core.prompts.aggregation import PARTICIPANTS, AggregationSettings, describe_relevance
 from ..ccvd_core.regions.library_scene import aggregate_library
 from ..ccvd_core.regions.region import RegionSet
 from ..ccvd_core.regions.scene import READINGS, scene_concepts
+from .host.backbone import backbone_of, family_of
 from .host.libraries import LibrarySelection, LibraryType, RegionsType
 from .host.overview import Overview
 from .host.patching import KEY, PromptState, with_concepts
@@ -121,8 +121,8 @@ class AggregateAdapters(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = AggregationSettings(sharpness, top_k, participants, pinned)
         library.check_known(scene_concepts(prompt, regions))
-        reader = PromptReader(clip)
-        backbone = ComfyWanBackbone(model.model.diffusion_model, reader)
+        reader = PromptReader(clip, family_of(model).encoder)
+        backbone = backbone_of(model, reader)
         regions, names = regions or RegionSet(1, 1, ()), library.names()
         used = aggregate_library(
             backbone,

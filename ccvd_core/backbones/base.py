@@ -143,6 +143,10 @@ class Backbone(ABC):
         yield
 
     @abstractmethod
+    def step_values(self, latent_shape: Sequence[int]) -> int:
+        """Estimate: values that a learning step on one clip of this latent shape keeps, with `checkpointing`."""
+
+    @abstractmethod
     def text_inputs(self) -> Sequence[TextInput]:
         """Where each token layer reads its text, in order; `Attachment` gives each its own context."""
 

@@ -14,19 +14,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..concepts.concept import BaseFingerprint
-from ..errors import CCVDError
-from .base import Backbone, EncodedText, Removable, TextAttention, TextInput
+from .base import EncodedText, Removable, TextAttention, TextInput
 from .grid import TokenGrid
+from .hosted import HostedBackbone
 from .noise_path import FlowPath
 from .wan_references import added_tokens, reference_frames
-from .wan_sites import wan_fingerprint, wan_grid, wan_sites, wan_video
+from .wan_sites import wan_fingerprint, wan_grid, wan_sites, wan_step_values, wan_video
 
 
-class ComfyWanBackbone(Backbone):
-    """ComfyUI's native `WanModel` and a text encoder given as a function from text to `EncodedText`.
-
-    Raises CCVDError for a model that is not Wan.
-    """
+class ComfyWanBackbone(HostedBackbone):
+    """ComfyUI's native `WanModel` and a text encoder given as a function from text to `EncodedText`."""
 
     def __init__(
         self,
@@ -34,11 +31,6 @@ class ComfyWanBackbone(Backbone):
         encode_text: Callable[[str], EncodedText],
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if not hasattr(diffusion_model, "blocks") or not hasattr(diffusion_model, "text_embedding"):
-            raise CCVDError(
-                f"CCVD needs a Wan 2.1 or 2.2 text-to-video model; got a {type(diffusion_model).__name__}. "
-                "Connect Load Diffusion Model with a Wan file, or CCVD Demo Model."
-            )
         self._model: Any = diffusion_model
         self._encode_text = encode_text
         self.dtype = dtype
@@ -82,6 +74,12 @@ class ComfyWanBackbone(Backbone):
         finally:
             self._checkpointing = False
 
+    def step_values(self, latent_shape: Sequence[int]) -> int:
+        return wan_step_values(self.grid(latent_shape), self._model.dim, self.layers)
+
+    def recomputed(self) -> Sequence[nn.Module]:
+        return list(self._model.blocks)
+
     def text_inputs(self) -> Sequence[TextInput]:
         return [TextInput(block, "context") for block in self._model.blocks]
 
@@ -92,7 +90,6 @@ class ComfyWanBackbone(Backbone):
         ]
 
     def reference_frames(self, conditions: Iterable[Mapping[str, Any]]) -> int:
-        """How many of a clip's first latent frames are reference pictures, from the conditionings' `model_conds`."""
         tensors = [
             {name: value.cond for name, value in condition.items() if isinstance(getattr(value, "cond", None), Tensor)}
             for condition in conditions
@@ -107,11 +104,6 @@ class ComfyWanBackbone(Backbone):
         extras: Mapping[str, Any],
         references: int = 0,
     ) -> TokenGrid:
-        """Token grid of one call of the model, with the tokens that ComfyUI's Wan models put around the clip's own.
-
-        `options` are the transformer_options: a context window in them says which frames of the latents these are, of
-        which the first `references` show no part of the clip.
-        """
         grid = self.grid(x.shape)
         before, after = added_tokens(self._model, {**extras, "time_dim_concat": time_dim_concat})
         window = options.get("context_window")

@@ -17,7 +17,7 @@ from ..errors import CCVDError
 from .base import Backbone, EncodedText, Removable, TextAttention, TextInput
 from .grid import TokenGrid
 from .noise_path import FlowPath
-from .wan_sites import wan_fingerprint, wan_grid, wan_sites, wan_video
+from .wan_sites import wan_fingerprint, wan_grid, wan_sites, wan_step_values, wan_video
 
 DIFFUSERS_NAMES = {
     "self_attn.q": "attn1.to_q",
@@ -51,8 +51,8 @@ class DiffusersWanBackbone(Backbone):
             config.in_channels,  # type: ignore[union-attr]
             [block.scale_shift_table for block in self._blocks()],
         )
-        width = config.num_attention_heads * config.attention_head_dim  # type: ignore[union-attr]
-        self.video = wan_video(config.out_channels, width)  # type: ignore[union-attr]
+        self._width: int = config.num_attention_heads * config.attention_head_dim  # type: ignore[union-attr]
+        self.video = wan_video(config.out_channels, self._width)  # type: ignore[union-attr]
 
     def encode(self, text: str) -> EncodedText:
         return self._encode_text(text)
@@ -78,6 +78,9 @@ class DiffusersWanBackbone(Backbone):
             yield
         finally:
             self._transformer.disable_gradient_checkpointing()  # type: ignore[operator]
+
+    def step_values(self, latent_shape: Sequence[int]) -> int:
+        return wan_step_values(self.grid(latent_shape), self._width, self.layers)
 
     def text_inputs(self) -> Sequence[TextInput]:
         return [TextInput(block, "encoder_hidden_states") for block in self._blocks()]

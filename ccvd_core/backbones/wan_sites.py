@@ -80,6 +80,15 @@ def wan_grid(latent_shape: Sequence[int], patch_size: Sequence[int]) -> TokenGri
     )
 
 
+def wan_step_values(grid: TokenGrid, width: int, layers: int) -> int:
+    """Values kept in a learning step that recomputes each block in the backward pass.
+
+    The input of every block, and one block's activations at a time: about 34 values per token and channel (Korthikanti
+    et al. 2022) plus the feed-forward's, attention by a memory-lean kernel.
+    """
+    return grid.tokens * width * (layers + 40)
+
+
 def wan_fingerprint(
     sites: Sequence[LinearSite], layers: int, channels: int, modulations: Sequence[Tensor]
 ) -> BaseFingerprint:

@@ -32,19 +32,12 @@ class LearningNeed:
 def learning_need(
     backbone: Backbone, kind: Kind, rank: int, latent_shape: Sequence[int], batch: int, bytes_per_value: int
 ) -> LearningNeed:
-    """Estimate for adapters of `rank` on clips of `latent_shape` [channels, frames, height, width].
-
-    With per-block checkpointing the input of every block is kept, and one block's activations at a time: about 34
-    values per token and channel (Korthikanti et al. 2022) plus the feed-forward's, attention by a memory-lean kernel.
-    """
+    """Estimate for adapters of `rank` on clips of `latent_shape` [channels, frames, height, width]."""
     wanted = set(backbone.site_ids(kind))
     sites = [site for site in backbone.sites if site.id in wanted]
     parameters = sum(rank * (site.in_features + site.out_features) for site in sites)
     parameters += backbone.layers * backbone.text_width
-    grid = backbone.grid(latent_shape)
-    tokens = grid.frames * grid.height * grid.width * batch
-    hidden = hidden_width(backbone)
-    activations = tokens * hidden * (backbone.layers + 40) * bytes_per_value
+    activations = backbone.step_values(latent_shape) * batch * bytes_per_value
     return LearningNeed(parameters, parameters * 4 * WEIGHT_COPIES, activations)
 
 

@@ -13,7 +13,6 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...ccvd_core.attaching.base_match import check_fits_base, sibling_notes
-from ...ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ...ccvd_core.concepts.concept import Concept, Kind, check_class_words, check_name
 from ...ccvd_core.concepts.whole_files import ReservedSpace
 from ...ccvd_core.errors import LearningError, LibraryError
@@ -21,16 +20,16 @@ from ...ccvd_core.learning.learner import ConceptLearner, Example
 from ...ccvd_core.learning.media import to_floats
 from ...ccvd_core.learning.plan import LearningNeed, bytes_to_write
 from ...ccvd_core.learning.progress_file import ProgressFile
+from .backbone import backbone_of, family_of
 from .demo_world import notes_on_media
 from .lesson_loop import LearningLoop, mean
 from .lesson_media import MediaReader, clip_cut, clips_summary, pieces, spread_captions
 from .lesson_need import after_failure, check_memory, chosen_settings, need_summary, reserve
 from .lesson_results import results, thinned
 from .libraries import LibrarySelection, open_library
-from .model_conditions import ModelConditions
 from .progress_text import send_progress_text
 from .text_encoder import PromptReader
-from .training import job_digest, training_mode
+from .training import job_digest, largest_weights, training_mode
 
 LEARNED_HERE: set[tuple[str, str]] = set()
 """(library, name) learned or found by this process: if such a file is gone, a cached result must not hide it."""
@@ -79,9 +78,10 @@ class Lesson:
         self._kind: Kind = kind
         self._class_words = check_class_words(class_words)
         self._shelf_name, self._shelf = library, open_library(library)
-        self._reader = PromptReader(clip)
-        self._backbone = self._backbone_of(model.model.diffusion_model)
-        self._conditions = ModelConditions(model.model, vae, clip_vision)
+        family = family_of(model)
+        self._reader = PromptReader(clip, family.encoder)
+        self._backbone = backbone_of(model, self._reader)
+        self._conditions = family.conditions(model.model, vae, clip_vision)
         self._settings = chosen_settings(
             self._backbone,
             kind,
@@ -102,12 +102,9 @@ class Lesson:
         )
         self._items = reader.read(images or (), video or ())
         for item in self._items:
-            self._conditions.variant.check_frames(item.pieces[0].shape[2])
+            self._conditions.check_frames(item.pieces[0].shape[2])
         self._pixels = job_digest({}, [pixels for item in self._items for pixels in item.pieces])
         self._captions = spread_captions(captions, self._name, len(self._items))
-
-    def _backbone_of(self, diffusion_model: torch.nn.Module) -> ComfyWanBackbone:
-        return ComfyWanBackbone(diffusion_model, self._reader, self._model.model.get_dtype_inference())
 
     def run(self) -> io.NodeOutput:
         description = self._description()
@@ -201,9 +198,9 @@ class Lesson:
             )
             negative = self._reader("").context.clone()
         self._say("Loading the model")
-        with training_mode(self._model, need.total_bytes) as diffusion_model:
+        with training_mode(self._model, need.total_bytes + largest_weights(self._backbone)):
             # Loading may have replaced modules: look them up again.
-            learner.use_backbone(self._backbone_of(diffusion_model))
+            learner.use_backbone(backbone_of(self._model, self._reader))
             loop = LearningLoop(
                 self._model,
                 self._vae,

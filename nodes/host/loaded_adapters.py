@@ -10,33 +10,27 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...ccvd_core.attaching.attachment import Attachment
-from ...ccvd_core.backbones.base import EncodedText
-from ...ccvd_core.backbones.comfy_wan import ComfyWanBackbone
+from ...ccvd_core.backbones.hosted import HostedBackbone
 from ...ccvd_core.concepts.adapter_bank import BankModule, stack_banks
 from ...ccvd_core.concepts.concept import Concept
-from ...ccvd_core.errors import CCVDError
+from .backbone import backbone_of, no_text
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedConcepts:
     """The concepts on one loaded model. Every device's copy of a MODEL has its own."""
 
-    backbone: ComfyWanBackbone
+    backbone: HostedBackbone
     attachment: Attachment
 
 
 def load_concepts(patcher: ModelPatcher, key: str) -> LoadedConcepts:
     """Attach the adapters that `add_adapters` gave this very patcher."""
-    backbone = ComfyWanBackbone(patcher.model.diffusion_model, no_text, patcher.model.get_dtype_inference())
+    backbone = backbone_of(patcher, no_text)
     stored = [found.model for found in patcher.get_additional_models_with_key(key)]
     loaded = LoadedConcepts(backbone, Attachment(backbone, stored[0] if stored else []))
     loaded.attachment.attach()
     return loaded
-
-
-def no_text(_: str) -> EncodedText:
-    """While sampling, prompts are encoded already."""
-    raise CCVDError("This model is only used for sampling: it has no text encoder.")
 
 
 def add_adapters(model: ModelPatcher, key: str, concepts: Sequence[Concept]) -> None:

@@ -2,32 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ...ccvd_core.backbones.base import EncodedText
 from ...ccvd_core.errors import CCVDError
 
 
+@dataclass(frozen=True)
+class TextEncoder:
+    """A text encoder as ComfyUI holds it."""
+
+    title: str
+    load: str
+    """How to load it, in the words of ComfyUI's nodes."""
+    tokenizer: str
+    """The attribute of the CLIP's tokenizer that only this encoder has."""
+    tokens: str
+    """The key of its tokens in what `tokenize` gives."""
+    end: str
+    """The piece that ends a text."""
+    pieces: Callable[[Any], Callable[[int], str]]
+    """From that attribute: token number -> piece."""
+
+
+UMT5 = TextEncoder(
+    "Wan's text encoder (UMT5)",
+    "Load CLIP with type 'wan', or CCVD Demo Model's CLIP",
+    "clip_umt5xxl",
+    "umt5xxl",
+    "</s>",
+    lambda tokenizer: tokenizer.tokenizer.tokenizer.id_to_piece,
+)
+
+
 class PromptReader:
-    """A CLIP as the core wants it: text in, context rows and pieces out. Raises CCVDError unless it is Wan's UMT5.
+    """A CLIP as the core wants it: text in, context rows and pieces out. Raises CCVDError unless it is of this encoder.
 
     `conditioning` keeps what the stock nodes would have made of the first text.
     """
 
-    def __init__(self, clip: Any) -> None:
-        tokenizer = getattr(clip.tokenizer, "clip_umt5xxl", None)
+    def __init__(self, clip: Any, encoder: TextEncoder) -> None:
+        tokenizer = getattr(clip.tokenizer, encoder.tokenizer, None)
         if tokenizer is None:
-            raise CCVDError(
-                "CCVD needs Wan's text encoder (UMT5). Connect Load CLIP with type 'wan', or CCVD Demo Model's CLIP."
-            )
-        self._clip = clip
-        self._id_to_piece = tokenizer.tokenizer.tokenizer.id_to_piece
+            raise CCVDError(f"CCVD needs {encoder.title} for this model. Connect {encoder.load}.")
+        self._clip, self._encoder = clip, encoder
+        self._piece = encoder.pieces(tokenizer)
         self.conditioning: list[Any] = []
 
     def __call__(self, text: str) -> EncodedText:
         tokens = self._clip.tokenize(text)
-        pieces = [self._id_to_piece(int(token)) for batch in tokens["umt5xxl"] for token, *_ in batch]
-        end = pieces.index("</s>") if "</s>" in pieces else len(pieces)
+        pieces = [self._piece(int(token)) for batch in tokens[self._encoder.tokens] for token, *_ in batch]
+        end = pieces.index(self._encoder.end) if self._encoder.end in pieces else len(pieces)
         conditioning = self._clip.encode_from_tokens_scheduled(tokens)
         self.conditioning = self.conditioning or conditioning
         return EncodedText(conditioning[0][0][0], tuple(pieces[:end]))

@@ -16,6 +16,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
 
+from ...ccvd_core.backbones.hosted import HostedBackbone
 from .own_weights import forget_inference_buffers, leave_inference_mode, own_weights
 
 CHECKPOINT_SECONDS = 20.0
@@ -24,8 +25,8 @@ LEARNING = "ccvd_learning"
 
 
 @contextmanager
-def training_mode(model: ModelPatcher, needed_bytes: int) -> Iterator[Any]:
-    """Load MODEL for training beside `needed_bytes` and give its diffusion model; always leave ComfyUI as it was.
+def training_mode(model: ModelPatcher, needed_bytes: int) -> Iterator[None]:
+    """Load MODEL for training beside `needed_bytes`; always leave ComfyUI as it was.
 
     The executor runs nodes in inference mode, where nothing can be differentiated: the mode is left, and weights that
     were loaded in it are replaced by equal copies, now and whenever ComfyUI loads the model anew (a preview's VAE may
@@ -40,22 +41,21 @@ def training_mode(model: ModelPatcher, needed_bytes: int) -> Iterator[Any]:
     with torch.inference_mode(False), torch.enable_grad():
         model.add_callback_with_key(CallbacksMP.ON_LOAD, LEARNING, loaded)
         try:
-            inner = model.model.diffusion_model
-            memory.load_models_gpu([model], memory_required=needed_bytes + largest_block(inner, model))
+            memory.load_models_gpu([model], memory_required=needed_bytes)
             loaded(model)
             memory.in_training = True
-            with own_weights(inner):
-                yield inner
+            with own_weights(model.model.diffusion_model):
+                yield
         finally:
             memory.in_training = was_training
             model.remove_callbacks_with_key(CallbacksMP.ON_LOAD, LEARNING)
 
 
-def largest_block(diffusion_model: Any, model: ModelPatcher) -> int:
-    """Bytes of the weights that a backward pass keeps when they are not on the device: those of one block."""
-    width = model.model.get_dtype_inference().itemsize
+def largest_weights(backbone: HostedBackbone) -> int:
+    """Bytes of the weights that a backward pass keeps when they are not on the device: of one recomputed part."""
     # By their shapes: packed weights (GGUF) have fewer bytes than that, until they are used.
-    return max(sum(math.prod(p.shape) for p in block.parameters()) * width for block in diffusion_model.blocks)
+    values = (sum(math.prod(parameter.shape) for parameter in part.parameters()) for part in backbone.recomputed())
+    return max(values) * backbone.dtype.itemsize
 
 
 def job_digest(description: Mapping[str, Any], tensors: list[Tensor]) -> str:

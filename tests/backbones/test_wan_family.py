@@ -197,7 +197,7 @@ def test_it_is_shown_what_comfyuis_own_node_would_show(name: str, monkeypatch: p
     """(ComfyUI has no node for Fun Inpaint 5B's size of latents; it is Wan Image To Video's layout.)"""
     member = FAMILY[name]
     model, vae = build(member).model, PoolingVAE(member.channels)
-    conditions = from_pack("nodes.host.model_conditions").ModelConditions(model, vae)
+    conditions = from_pack("ccvd_core.backbones.comfy_wan_conditions").WanConditions(model, vae)
     size = (96, 64)
     pixels = FRAMES[:, : size[0], : size[1]].permute(3, 0, 1, 2)[None]
     latents = model.process_latent_in(vae.encode(pixels[0].permute(1, 2, 3, 0)))[0]
@@ -221,7 +221,7 @@ def test_it_predicts_as_comfyui_applies_it(name: str):
     """Two clips with conditions of their own in one call."""
     member = FAMILY[name]
     model, vae = build(member).model, PoolingVAE(member.channels)
-    conditions = from_pack("nodes.host.model_conditions").ModelConditions(model, vae, Eye())
+    conditions = from_pack("ccvd_core.backbones.comfy_wan_conditions").WanConditions(model, vae, Eye())
     generator = torch.Generator().manual_seed(2)
     clips = [FRAMES.permute(3, 0, 1, 2)[None], FRAMES.flip(0).permute(3, 0, 1, 2)[None]]
     clean = [model.process_latent_in(vae.encode(pixels[0].permute(1, 2, 3, 0)))[0] for pixels in clips]
@@ -252,7 +252,7 @@ def test_checkpointing_changes_no_gradient(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(comfy.model_management, "in_training", True)
     member = FAMILY[name]
     model, vae = build(member).model, PoolingVAE(member.channels)
-    conditions = from_pack("nodes.host.model_conditions").ModelConditions(model, vae, Eye())
+    conditions = from_pack("ccvd_core.backbones.comfy_wan_conditions").WanConditions(model, vae, Eye())
     pixels = FRAMES.permute(3, 0, 1, 2)[None]
     latents = model.process_latent_in(vae.encode(FRAMES))
     backbone = ComfyWanBackbone(model.diffusion_model, lambda _: None)  # type: ignore[arg-type, return-value]

@@ -1,4 +1,4 @@
-"""What a MODEL expects of media and conditions while it learns: its VAE, its sizes, the start image it is shown."""
+"""What a Wan MODEL of ComfyUI expects of media and conditions while it learns: its VAE, its sizes, its start image."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...ccvd_core.backbones.wan_variants import ShownImage, wan_variant
-from ...ccvd_core.errors import MediaError
+from ..errors import MediaError
+from .hosted import LessonConditions, check_vae
+from .wan_variants import ShownImage, wan_variant
 
 NO_CLIP_VISION = (
     "Note: {title} was trained to see the first frame through CLIP Vision too. Connect Load CLIP Vision to "
@@ -16,35 +17,36 @@ NO_CLIP_VISION = (
 )
 
 
-class ModelConditions:
-    """A MODEL's own conditions, made from a lesson's media by the MODEL's `extra_conds` and its VAE.
+KNOWN_VAES = {
+    (16, 8): "the Wan 2.1 VAE (wan_2.1_vae), which Wan 2.2's 14B models use too",
+    (48, 16): "the Wan 2.2 VAE (wan2.2_vae), which only Wan 2.2's 5B model uses",
+}
+"""By channels and scale."""
 
-    Raises LearningError for a model that cannot learn here, MediaError for a VAE of another model: before anything is
-    encoded.
-    """
+
+class WanConditions(LessonConditions):
+    """A MODEL's own conditions, made from a lesson's media by the MODEL's `extra_conds` and its VAE."""
 
     def __init__(self, model: Any, vae: Any, clip_vision: Any = None) -> None:
-        """`model` is ComfyUI's BaseModel."""
         self._model, self._vae = model, vae
         inner = model.diffusion_model
         channels = model.latent_format.latent_channels
         self.variant = wan_variant(type(model).__name__, channels, inner.in_dim)
         self.variant.check_learns()
-        check_vae(model.latent_format, vae)
+        check_vae(model.latent_format, vae, KNOWN_VAES)
+        if getattr(vae, "latent_dim", 3) != 3:
+            raise MediaError("The VAE is one for pictures. Load the VAE of this model, which encodes clips.")
         reads_clip_vision = self.variant.image is not None and inner.img_emb is not None
         self.clip_vision = clip_vision if reads_clip_vision else None
-        """What reads the first frame, where the model was trained with it."""
         self.notes: list[str] = []
         if reads_clip_vision and clip_vision is None:
             self.notes = [NO_CLIP_VISION.format(title=self.variant.title)]
         self.multiple: int = model.latent_format.spacial_downscale_ratio * inner.patch_size[-1]
-        """Sides of pictures must be multiples of this."""
+
+    def check_frames(self, frames: int) -> None:
+        self.variant.check_frames(frames)
 
     def shown(self, pixels: Tensor, latents: Tensor) -> dict[str, Any]:
-        """Conditions for a clip [1, 3, frames, height, width] with model latents [channels, frames, height, width].
-
-        Keys and values are those of ComfyUI's call of the model; tensors have a batch of 1.
-        """
         given: dict[str, Any] = {}
         if self.variant.image is not None:
             given |= self._start_image(self.variant.image, pixels, latents)
@@ -90,30 +92,3 @@ class ModelConditions:
         scale = self._model.latent_format.spacial_downscale_ratio
         mask = torch.ones(1, scale * scale, frames, height, width)
         return {"vace_frames": [torch.cat([grey, grey], 1)], "vace_mask": [mask], "vace_strength": [1.0]}
-
-
-def check_vae(latent_format: Any, vae: Any) -> None:
-    """Raise MediaError unless the VAE makes latents that the model reads."""
-    wanted = (latent_format.latent_channels, latent_format.spacial_downscale_ratio)
-    found = (getattr(vae, "latent_channels", wanted[0]), scale_of(vae, wanted[1]))
-    if wanted != found:
-        raise MediaError(
-            f"The VAE belongs to another model: this model reads latents of {wanted[0]} channels at 1/{wanted[1]} of "
-            f"the size, and the VAE makes {found[0]} channels at 1/{found[1]}. Load the VAE of this model: "
-            f"{KNOWN_VAES.get(wanted, 'the one it was published with')}."
-        )
-    if getattr(vae, "latent_dim", 3) != 3:
-        raise MediaError("The VAE is one for pictures. Load the VAE of this model, which encodes clips.")
-
-
-KNOWN_VAES = {
-    (16, 8): "the Wan 2.1 VAE (wan_2.1_vae), which Wan 2.2's 14B models use too",
-    (48, 16): "the Wan 2.2 VAE (wan2.2_vae), which only Wan 2.2's 5B model uses",
-}
-"""By channels and scale."""
-
-
-def scale_of(vae: Any, usual: int) -> int:
-    """How many pixels of height one latent stands for."""
-    ask = getattr(vae, "spacial_compression_encode", None)
-    return usual if ask is None else int(ask())

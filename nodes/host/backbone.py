@@ -1,0 +1,86 @@
+"""MODEL -> backbone, by what the model is: one row for each family that the pack can work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import nn
+
+from ...ccvd_core.backbones.base import EncodedText
+from ...ccvd_core.backbones.comfy_wan import ComfyWanBackbone
+from ...ccvd_core.backbones.comfy_wan_conditions import WanConditions
+from ...ccvd_core.backbones.hosted import HostedBackbone, LessonConditions
+from ...ccvd_core.errors import CCVDError, shorten
+from .text_encoder import UMT5, TextEncoder
+
+EncodeText = Callable[[str], EncodedText]
+
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """Models of one architecture, told by parts that only they have together, and what works with them here."""
+
+    title: str
+    """What to load, in the words of ComfyUI's nodes."""
+    parts: tuple[str, ...]
+    """Modules or parameters of the diffusion model, by their dotted names."""
+    backbone: Callable[[nn.Module, EncodeText, torch.dtype], HostedBackbone]
+    conditions: Callable[[Any, Any, Any], LessonConditions]
+    """Of ComfyUI's BaseModel, a VAE and a CLIP Vision or None."""
+    encoder: TextEncoder
+    """What its prompts are read with."""
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError(f"{self.title} has no parts to tell it by: every model would be taken for it.")
+
+    def has(self, diffusion_model: nn.Module) -> bool:
+        return all(has_part(diffusion_model, part) for part in self.parts)
+
+
+FAMILIES = (
+    ModelFamily(
+        "Wan 2.1 or 2.2 (Load Diffusion Model, or CCVD Demo Model)",
+        ("text_embedding", "blocks.0.modulation", "blocks.0.cross_attn.q"),
+        ComfyWanBackbone,
+        WanConditions,
+        UMT5,
+    ),
+)
+
+
+def has_part(module: nn.Module, path: str) -> bool:
+    """Whether a module has a submodule or parameter of this dotted name; compiled models answer for what they wrap."""
+    part: Any = module
+    for name in path.split("."):
+        if not hasattr(part, name):
+            return False
+        part = getattr(part, name)
+    return True
+
+
+def family_of(model: ModelPatcher) -> ModelFamily:
+    """The row that a MODEL belongs to. Raises CCVDError for a model of none."""
+    inner = model.model.diffusion_model
+    for family in FAMILIES:
+        if family.has(inner):
+            return family
+    kind, network = (shorten(type(part).__name__)[1:-1] for part in (model.model, inner))
+    raise CCVDError(
+        f"CCVD cannot use the model connected to `model`: it is of the kind {kind} ({network}). Connect one of these: "
+        f"{'; '.join(family.title for family in FAMILIES)}."
+    )
+
+
+def backbone_of(model: ModelPatcher, encode_text: EncodeText) -> HostedBackbone:
+    """The backbone of a MODEL, in the number type that it computes in. Raises CCVDError for a model of no family."""
+    return family_of(model).backbone(model.model.diffusion_model, encode_text, model.model.get_dtype_inference())
+
+
+def no_text(_: str) -> EncodedText:
+    """While sampling, prompts are encoded already."""
+    raise CCVDError("This model is only used for sampling: it has no text encoder.")
