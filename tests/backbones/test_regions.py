@@ -107,7 +107,7 @@ def test_first_layer_against_single_tokens(
         handle = module.register_forward_hook(keep)
         predicted(backbone, attachment, case, regional, regional)
         handle.remove()
-        masks = next(iter(attachment._scenes.values()))[1].runs[0].plan.masks.double()
+        masks = next(iter(attachment._scenes.values()))[1].runs[0].plans[0].masks.double()
 
     def linear(part: str, rows: Tensor, weight: Callable[[int, int], float]) -> Tensor:
         """One row at a time: the Linear and every concept's adapter at its weight for that row."""
