@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..ccvd_core.regions.inputs import boxes_as_regions, painted_regions
 from ..ccvd_core.regions.layout import RegionLayoutError, parse_layout
-from ..ccvd_core.regions.pixels import check_mask_size, first_masks, moves, pixel_box_at
+from ..ccvd_core.regions.pixels import check_mask_size, first_masks
 from ..ccvd_core.regions.region import RegionSet
 from .host.hints import hint
 from .host.libraries import RegionsType
@@ -159,12 +159,11 @@ class RegionMask(io.ComfyNode):
 
 def pixel_boxes(regions: RegionSet, frames: int) -> list[list[dict[str, int]]]:
     """ComfyUI's BOUNDING_BOX: frames -> boxes. One frame if nothing moves, else one per frame of the clip."""
-    still = not any(moves(region) for region in regions.regions)
-    times = [0.0] if still or frames == 1 else [frame / (frames - 1) for frame in range(frames)]
+    times = [0.0] if not regions.moves or frames == 1 else [frame / (frames - 1) for frame in range(frames)]
     names = ("x", "y", "width", "height")
     return [
         [
-            dict(zip(names, pixel_box_at(region, t, regions.width, regions.height), strict=True))
+            dict(zip(names, region.pixels_at(t, regions.width, regions.height), strict=True))
             for region in regions.regions
         ]
         for t in times

@@ -22,8 +22,7 @@ from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
 from ccvd_core.concepts.library import ConceptLibrary
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.prompts.aggregation import AggregationSettings
-from ccvd_core.regions.layout import Keyframe, Region
-from ccvd_core.regions.region import RegionSet
+from ccvd_core.regions.region import Keyframe, Region, RegionSet
 from ccvd_core.regions.regional_prompt import AnyPrompt, predict_prompts
 from ccvd_core.regions.scene import aggregate_scene
 

@@ -8,8 +8,8 @@ import numpy as np
 from lessons import LessonPlan
 from world import BACKGROUNDS, HELD_OUT_SUBJECTS, SIZE
 
-from ccvd_core.regions.layout import Box, Keyframe, Region
-from ccvd_core.regions.region import RegionSet
+from ccvd_core.regions.geometry import Box
+from ccvd_core.regions.region import Keyframe, Region, RegionSet
 
 PLANS = (
     LessonPlan("rex", "subject", "fox", HELD_OUT_SUBJECTS["fox"]),

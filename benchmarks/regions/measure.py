@@ -8,8 +8,7 @@ from layouts import Case
 from scorer import Found, Scorer
 from torch import Tensor
 
-from ccvd_core.regions.layout import Box, Region
-from ccvd_core.regions.region import PaintedRegion
+from ccvd_core.regions.geometry import Box
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ def placements(scorer: Scorer, clip: Tensor, case: Case) -> list[Placement]:
     found = [(t, scorer.find(frame, len(shown) + 1, case.background)) for t, frame in outer]
     result = []
     for subject, region in zip(shown, case.regions.regions, strict=True):
-        boxes = [(box_of(region, t), sprites) for t, sprites in found]
+        boxes = [(region.box_at(t), sprites) for t, sprites in found]
         placed = all(
             [is_inside(sprite, box) for sprite in sprites if sprite.subject == subject] == [True]
             for box, sprites in boxes
@@ -42,12 +41,6 @@ def placements(scorer: Scorer, clip: Tensor, case: Case) -> list[Placement]:
         )
         result.append(Placement(placed, leaked))
     return result
-
-
-def box_of(region: Region | PaintedRegion, t: float) -> Box:
-    if not isinstance(region, Region):
-        raise TypeError("the benchmark draws its regions as boxes")
-    return region.box_at(t)
 
 
 def is_inside(sprite: Found, box: Box) -> bool:

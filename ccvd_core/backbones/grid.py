@@ -19,9 +19,9 @@ class TokenGrid:
 
     `fill` is the share of the grid's height and width that the picture fills; the rest pads it to whole tokens.
     `numbers` are the places of these frames in the clip, of `clip_length` token frames, when they are not just all of
-    it (None); those below 0 show no part of the clip, such as reference pictures before it. Each token frame after the
-    first covers `stride` frames of the clip. `before` and `after` count tokens around the grid that show no part of the
-    clip either.
+    it (None); those below 0 show no part of the clip, such as reference pictures before it. A token frame covers
+    `span` frames of the latents, of which each after the first covers `stride` frames of the clip. `before` and `after`
+    count tokens around the grid that show no part of the clip either.
     """
 
     frames: int
@@ -33,6 +33,7 @@ class TokenGrid:
     clip_length: int | None = None
     before: int = 0
     after: int = 0
+    span: int = 1
 
     @property
     def tokens(self) -> int:

@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 from jaxtyping import Float
 from torch import Tensor
 
-from .layout import MAX_KEYFRAMES, MAX_REGIONS, Box, Keyframe, Region
-from .region import PaintedRegion, RegionError
+from .geometry import Box
+from .layout import MAX_KEYFRAMES
+from .region import MAX_REGIONS, Keyframe, PaintedRegion, Region, RegionError
 
 TOLERANCE = 0.25
 """How far mask values may lie outside 0..1: resizing overshoots a little; the rest is clipped."""

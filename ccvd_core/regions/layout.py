@@ -1,4 +1,4 @@
-"""Region layouts: which concept or prompt goes where, and when (DESIGN 4). Pure: JSON in, frozen dataclasses out.
+"""Region layouts: which concept or prompt goes where, and when (DESIGN 4). JSON in, frozen dataclasses out.
 
 `js/region_layout.js` is the same in the browser; both are tested on tests/data/region_layout_cases.json.
 """
@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ..errors import CCVDError, shorten
+from .region import MAX_REGIONS, MAX_SIDE, MAX_STRENGTH, Keyframe, Region
 
 VERSION = 1
 MAX_TEXT = 2_000_000
 """Characters of JSON as browsers count them, in units of UTF-16: hundreds of regions fit, a 50 MB accident does not."""
-MAX_REGIONS, MAX_KEYFRAMES, MAX_SIDE = 64, 1000, 16384
+MAX_KEYFRAMES = 1000
 MAX_DEPTH = 100
 """Brackets within brackets: a layout has six. How many a JSON reader bears depends on the reader."""
 SPACES = " \t\n\r"
@@ -26,50 +27,9 @@ NESTING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 """A string, also one that does not end, or one bracket."""
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
-Box = tuple[float, float, float, float]
-"""x, y, width, height as fractions of the frame; x and y of the upper left corner."""
-
 
 class RegionLayoutError(CCVDError):
     """A region layout cannot be used; the message says where and why."""
-
-
-@dataclass(frozen=True)
-class Keyframe:
-    """A region's box at time t in 0..1 of the clip."""
-
-    t: float
-    box: Box
-
-
-@dataclass(frozen=True)
-class Region:
-    """One region: what is in it, how strongly, and its box over time (at least one keyframe, in order of time).
-
-    A `locked` region cannot be changed in the editor; it means nothing to the model.
-    """
-
-    name: str
-    prompt: str
-    color: str
-    strength: float
-    keyframes: tuple[Keyframe, ...]
-    locked: bool = False
-
-    def box_at(self, t: float) -> Box:
-        """The box at time t: linear between keyframes, constant before the first and after the last."""
-        before, after = self.keyframes[0], self.keyframes[-1]
-        for keyframe in self.keyframes:
-            if keyframe.t <= t:
-                before = keyframe
-            if keyframe.t >= t:
-                after = keyframe
-                break
-        if after.t <= before.t:
-            return before.box if t >= before.t else after.box
-        share = min(1.0, max(0.0, (t - before.t) / (after.t - before.t)))
-        x, y, width, height = (a + (b - a) * share for a, b in zip(before.box, after.box, strict=True))
-        return x, y, width, height
 
 
 @dataclass(frozen=True)
@@ -151,7 +111,7 @@ def region_from(value: Any, where: str) -> Region:
         text_of(region.get("name", ""), f"{where}: name"),
         text_of(region.get("prompt", ""), f"{where}: prompt"),
         color,
-        number_in(region.get("strength", 1.0), f"{where}: strength", 0.0, 10.0),
+        number_in(region.get("strength", 1.0), f"{where}: strength", 0.0, MAX_STRENGTH),
         tuple(sorted(keyframes, key=lambda keyframe: keyframe.t)),
         yes_or_no(region.get("locked", False), f"{where}: locked"),
     )

@@ -11,8 +11,8 @@ from ..concepts.concept import Concept
 from ..prompts.aggregate import Aggregated, aggregate, read_prompt, weigh
 from ..prompts.aggregation import AggregationSettings
 from ..prompts.mentions import named_concepts, parse_prompt
-from ..regions.regional_prompt import RegionalPrompt
 from .region import RegionError, RegionSet
+from .regional_prompt import RegionalPrompt
 from .scene_text import join_scene, keep_rows, row_owners
 
 Reading = Literal["together", "alone"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...ccvd_core.backbones.grid import TokenGrid
-from ...ccvd_core.regions.masks import latent_masks, own_view
+from ...ccvd_core.regions.masks import latent_grid, latent_masks, own_view
 from ...ccvd_core.regions.merging import RegionSettings, bootstrap_input, merge_noise
 from ...ccvd_core.regions.regional_prompt import AnyPrompt, RegionalPrompt
 from ...ccvd_core.regions.steps import StepParts, region_schedule
@@ -187,7 +187,7 @@ class RegionMerging:
         masks, key = self._state(scene).masks, (x.shape[2:], grid)
         if key not in masks:
             made = latent_masks(scene.regions, x.shape, grid, scene.blend)[1:].to(x)
-            masks[key] = made, own_view(made, grid)
+            masks[key] = made, own_view(made, latent_grid(x.shape, grid))
         return masks[key]
 
     def _hidden(

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from ...ccvd_core.errors import CCVDError
 from ...ccvd_core.regions.inputs import COLOURS
-from ...ccvd_core.regions.layout import Region
-from ...ccvd_core.regions.pixels import mask_at, moves, pixel_box_at
-from ...ccvd_core.regions.region import PaintedRegion, RegionSet
+from ...ccvd_core.regions.region import RegionSet, Shape
 from .pictures import INK, PAPER, font, to_image
 
 EDITOR_FRAMES, EDITOR_SIDE = 12, 640
@@ -46,7 +44,7 @@ def editor_frames(background: Float[Tensor, "frames height width channels"]) -> 
 
 def preview(regions: RegionSet, background: Tensor | None) -> Float[Tensor, "1 height width 3"]:
     """The regions over the background, no larger than `PREVIEW_SIDE`; a sheet of several times if one moves."""
-    still = not any(moves(region) for region in regions.regions)
+    still = not regions.moves
     scale = min(1.0, (PREVIEW_SIDE if still else SHEET_SIDE) / max(regions.width, regions.height))
     size = max(1, round(regions.width * scale)), max(1, round(regions.height * scale))
     if still:
@@ -73,7 +71,7 @@ def picture_at(regions: RegionSet, background: Tensor | None, t: float, size: tu
     """One moment, back to front."""
     picture = Image.new("RGB", size, PAPER) if background is None else frame_at(background, t, size)
     for index, region in enumerate(regions.regions):
-        draw_region(picture, region, region_colour(region, index), t)
+        draw_region(picture, region, region.color or COLOURS[index % len(COLOURS)], t)
     return picture
 
 
@@ -83,16 +81,12 @@ def frame_at(background: Tensor, t: float, size: tuple[int, int]) -> Image.Image
     return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
 
 
-def region_colour(region: Region | PaintedRegion, index: int) -> str:
-    return region.color if isinstance(region, Region) else COLOURS[index % len(COLOURS)]
-
-
-def draw_region(picture: Image.Image, region: Region | PaintedRegion, colour: str, t: float) -> None:
+def draw_region(picture: Image.Image, region: Shape, colour: str, t: float) -> None:
     width, height = picture.size
-    opacity = (mask_at(region, t, width, height) * (255 * FILL)).round().to(torch.uint8).cpu().numpy()
+    opacity = (region.mask_at(t, width, height) * (255 * FILL)).round().to(torch.uint8).cpu().numpy()
     picture.paste(Image.new("RGB", picture.size, colour), mask=Image.fromarray(opacity))
     draw = ImageDraw.Draw(picture)
-    left, top, across, down = pixel_box_at(region, t, width, height)
+    left, top, across, down = region.pixels_at(t, width, height)
     line = max(2, round(min(width, height) / 200))
     draw.rectangle((left, top, left + across - 1, top + down - 1), outline=colour, width=line)
     letters = font(max(11, round(height / 28)))

@@ -9,7 +9,7 @@ from base import DemoBase
 from torch import Tensor
 
 from ccvd_core.concepts.concept import Concept, LowRank
-from ccvd_core.regions.layout import Keyframe, Region
+from ccvd_core.regions.region import Keyframe, Region
 from tests.backbones.pack import from_pack
 
 MOVING = Region(

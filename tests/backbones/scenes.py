@@ -11,8 +11,7 @@ from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.concepts.concept import LowRank
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
-from ccvd_core.regions.layout import Keyframe, Region
-from ccvd_core.regions.region import RegionSet
+from ccvd_core.regions.region import Keyframe, Region, RegionSet
 from ccvd_core.regions.regional_prompt import RegionalPrompt
 
 

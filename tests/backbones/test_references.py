@@ -12,8 +12,7 @@ from torch import Tensor
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
-from ccvd_core.regions.layout import Keyframe, Region
-from ccvd_core.regions.region import RegionSet
+from ccvd_core.regions.region import Keyframe, Region, RegionSet
 from ccvd_core.regions.regional_prompt import RegionalPrompt
 from tests.backbones.demo_scenes import theirs
 from tests.backbones.pack import from_pack

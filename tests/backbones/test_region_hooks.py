@@ -14,9 +14,8 @@ from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
-from ccvd_core.regions.layout import Keyframe, Region
 from ccvd_core.regions.masks import region_masks
-from ccvd_core.regions.region import RegionSet
+from ccvd_core.regions.region import Keyframe, Region, RegionSet
 from ccvd_core.regions.regional_prompt import AnyPrompt, RegionalPrompt
 from tests.backbones.scenes import adapters
 

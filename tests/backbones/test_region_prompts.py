@@ -9,8 +9,7 @@ from ccvd_core.backbones.base import Backbone
 from ccvd_core.concepts.concept import Concept
 from ccvd_core.errors import UnknownConceptError
 from ccvd_core.prompts.aggregate import aggregate
-from ccvd_core.regions.layout import Keyframe, Region
-from ccvd_core.regions.region import RegionError, RegionSet
+from ccvd_core.regions.region import Keyframe, Region, RegionError, RegionSet
 from ccvd_core.regions.scene import aggregate_scene, check_region_prompts, scene_concepts
 
 

@@ -7,9 +7,9 @@ import torch
 
 from ccvd_core.backbones.grid import TokenGrid
 from ccvd_core.backbones.wan_sites import wan_grid
-from ccvd_core.regions.layout import Box, Keyframe, Region
-from ccvd_core.regions.masks import compose, frame_times, latent_masks, region_masks
-from ccvd_core.regions.region import PaintedRegion, RegionSet
+from ccvd_core.regions.geometry import Box
+from ccvd_core.regions.masks import compose, frame_times, latent_grid, latent_masks, own_view, region_masks
+from ccvd_core.regions.region import Keyframe, PaintedRegion, Region, RegionSet, Shape
 from tests.reference import regions as reference
 
 
@@ -25,7 +25,7 @@ def painted(mask: torch.Tensor) -> PaintedRegion:
     return PaintedRegion("", "a dog", 1.0, mask.float())
 
 
-def scene(*regions: Region | PaintedRegion) -> RegionSet:
+def scene(*regions: Shape) -> RegionSet:
     return RegionSet(512, 512, regions)
 
 
@@ -44,7 +44,7 @@ def test_every_token_belongs_to_the_frontmost_box_that_holds_its_centre(latents:
     for frame in range(grid.frames):
         covered = [0] if frame == 0 else range(4 * frame - 3, 4 * frame + 1)
         t = sum(covered) / len(covered) / max(1, clip_frames - 1)
-        boxes = [region.box_at(t) for region in regions.regions]  # type: ignore[union-attr]
+        boxes = [region.box_at(t) for region in regions.regions]
         for row in range(grid.height):
             for column in range(grid.width):
                 y, x = centre(row, grid.height, latents[1]), centre(column, grid.width, latents[2])
@@ -58,6 +58,21 @@ def test_times_of_token_frames():
     assert frame_times(TokenGrid(3, 1, 1)) == [0.0, 2.5 / 8, 6.5 / 8]
     assert frame_times(TokenGrid(3, 1, 1, stride=1)) == [0.0, 0.5, 1.0]
     assert frame_times(TokenGrid(2, 1, 1, numbers=(1, 2), clip_length=3)) == [2.5 / 8, 6.5 / 8]
+
+
+def test_tokens_that_span_latent_frames():
+    """Two latents a token: the clip's frames 0 to 4, then 5 to 12."""
+    assert frame_times(TokenGrid(2, 1, 1, span=2)) == [2 / 12, 8.5 / 12]
+    # On the left until the second latent frame, then on the right: each latent is where it is at its own time.
+    regions = scene(box((0.0, (0.0, 0.0, 0.5, 1.0)), (0.4, (0.0, 0.0, 0.5, 1.0)), (0.41, (0.5, 0.0, 0.5, 1.0))))
+    shape, left, right = (4, 4, 2, 4), [1, 1, 0, 0], [0, 0, 1, 1]
+    masks = latent_masks(regions, shape, TokenGrid(2, 2, 4, span=2))[1, :, 0]
+    assert masks.tolist() == [left, left, right, right]
+    window = TokenGrid(2, 2, 4, span=2, numbers=(-1, 1), clip_length=2)
+    masks = latent_masks(regions, shape, window)[1, :, 0]
+    assert masks.tolist() == [[0] * 4, [0] * 4, right, right]
+    seen = own_view(masks.view(1, 4, 1, 4), latent_grid(shape, window))[0, :, 0]
+    assert seen.tolist() == [[1] * 4, [1] * 4, right, right]
 
 
 def test_masks_of_a_context_window_are_those_frames_of_the_whole_clip():

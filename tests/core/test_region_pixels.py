@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ccvd_core.regions.layout import Keyframe, Region
-from ccvd_core.regions.pixels import check_mask_size, first_masks, mask_at, mask_bytes
-from ccvd_core.regions.region import PaintedRegion, RegionError, RegionSet
+from ccvd_core.regions.pixels import check_mask_size, first_masks, mask_bytes
+from ccvd_core.regions.region import Keyframe, PaintedRegion, Region, RegionError, RegionSet
 
 BOX = Region("", "a dog", "#ffffff", 1.0, (Keyframe(0.0, (0.25, 0.5, 0.5, 0.25)), Keyframe(1.0, (0.0, 0.0, 0.5, 0.5))))
 
@@ -21,7 +20,7 @@ def test_first_masks_are_every_regions_at_the_beginning():
     masks = first_masks(regions)
     assert masks.shape == (3, 24, 40)
     for mask, region in zip(masks, regions.regions, strict=True):
-        assert torch.equal(mask, mask_at(region, 0.0, 40, 24))
+        assert torch.equal(mask, region.mask_at(0.0, 40, 24))
     assert masks[0].nonzero().tolist() == [[y, x] for y in range(12, 18) for x in range(10, 30)]
     assert torch.equal(first_masks(RegionSet(40, 24, ())), torch.zeros(1, 24, 40))
 

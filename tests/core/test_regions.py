@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
+from ccvd_core.regions.geometry import box_pixels, token_edges
 from ccvd_core.regions.inputs import boxes_as_regions, painted_regions
-from ccvd_core.regions.layout import Keyframe, Region
-from ccvd_core.regions.pixels import box_pixels, mask_at, moves, pixel_box_at
-from ccvd_core.regions.region import PaintedRegion, RegionError, RegionSet
+from ccvd_core.regions.region import Keyframe, PaintedRegion, Region, RegionError, RegionSet, Shape
 
 
 def box(x: float = 0, y: float = 0, width: float = 10, height: float = 10, **more: object) -> dict[str, object]:
@@ -27,14 +28,14 @@ def test_each_mask_is_a_region_with_its_prompt():
     first, second = painted_regions(masks, ["a <rex>"], per_frame=False, frames=9)
     assert (first.prompt, second.prompt) == ("a <rex>", "")
     assert first.mask.shape == second.mask.shape == (1, 4, 6)
-    assert float(second.mask.max()) == 1.0 and not moves(second)
+    assert float(second.mask.max()) == 1.0 and not second.moves
 
 
 def test_a_mask_per_frame_is_one_region_that_moves():
     masks = torch.zeros(3, 4, 4)
     masks[1] = 1
     (region,) = painted_regions(masks, ["x", "y"], per_frame=True, frames=3)
-    assert region.mask.shape == (3, 4, 4) and region.prompt == "x" and moves(region)
+    assert region.mask.shape == (3, 4, 4) and region.prompt == "x" and region.moves
 
 
 @pytest.mark.parametrize(
@@ -129,17 +130,40 @@ def test_pixels_of_a_box():
 
 def test_the_mask_of_a_moving_box():
     region = moving((0.0, (0, 0, 0.5, 1)), (1.0, (0.5, 0, 0.5, 1)))
-    assert moves(region)
-    row = [mask_at(region, t, 4, 1)[0].tolist() for t in (0.0, 0.5, 1.0)]
+    assert region.moves
+    row = [region.mask_at(t, 4, 1)[0].tolist() for t in (0.0, 0.5, 1.0)]
     assert row == [[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
-    assert pixel_box_at(region, 0.5, 4, 1) == (1, 0, 2, 1)
+    assert region.pixels_at(0.5, 4, 1) == (1, 0, 2, 1)
 
 
 def test_painted_masks_are_fitted_to_the_frame():
     mask = torch.zeros(2, 2, 2)
     mask[0, 0, 0], mask[1, 1, 1] = 1, 1
     region = PaintedRegion("a", "", 1.0, mask)
-    assert mask_at(region, 1.0, 2, 2).tolist() == [[0, 0], [0, 1]]
-    assert mask_at(region, 0.0, 8, 4).shape == (4, 8)
-    assert pixel_box_at(region, 1.0, 2, 2) == (1, 1, 1, 1)
-    assert pixel_box_at(PaintedRegion("a", "", 1.0, torch.zeros(1, 2, 2)), 0.0, 4, 4) == (0, 0, 1, 1)
+    assert region.mask_at(1.0, 2, 2).tolist() == [[0, 0], [0, 1]]
+    assert region.mask_at(0.0, 8, 4).shape == (4, 8)
+    assert region.pixels_at(1.0, 2, 2) == (1, 1, 1, 1)
+    assert PaintedRegion("a", "", 1.0, torch.zeros(1, 2, 2)).pixels_at(0.0, 4, 4) == (0, 0, 1, 1)
+
+
+def test_a_drawn_and_a_painted_shape_answer_alike():
+    """The same left upper quarter, drawn and painted: whoever asks need not know which it is."""
+    mask = torch.zeros(1, 8, 8)
+    mask[:, :4, :4] = 1
+    shapes: list[Shape] = [moving((0.0, (0.0, 0.0, 0.5, 0.5))), PaintedRegion("a", "", 1.0, mask)]
+    edges = token_edges(4, 1.0)
+    for shape in shapes:
+        assert not shape.moves and shape.place_at(0.0) == shape.place_at(1.0)
+        assert shape.box_at(0.5) == (0.0, 0.0, 0.5, 0.5) and shape.pixels_at(0.5, 8, 8) == (0, 0, 4, 4)
+        assert torch.equal(shape.mask_at(0.5, 8, 8), mask[0])
+        drawn = torch.zeros(8, 8)
+        shape.draw_on(drawn, 0.5)
+        assert torch.equal(drawn, mask[0])
+        assert torch.equal(shape.coverage(0.5, edges, edges, 0.0).float(), mask[0, ::2, ::2])
+
+
+def test_no_code_asks_which_kind_of_shape_a_region_is():
+    folder = Path(__file__).resolve().parents[2]
+    files = [path for part in ("ccvd_core", "nodes", "benchmarks") for path in (folder / part).rglob("*.py")]
+    asks = re.compile(r"isinstance\([^)]*\b(Region|PaintedRegion|Shape)\b|\bRegion \| PaintedRegion\b")
+    assert files and [path.name for path in files if asks.search(path.read_text("utf-8"))] == []

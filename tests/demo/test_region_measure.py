@@ -9,8 +9,7 @@ from scorer import Scorer
 from torch import Tensor
 from world import SIZE, Actor, Scene
 
-from ccvd_core.regions.layout import Keyframe, Region
-from ccvd_core.regions.region import RegionSet
+from ccvd_core.regions.region import Keyframe, Region, RegionSet
 
 REX, CAB = PLANS[:2]
 LEFT, RIGHT = (0.03, 0.25, 0.44, 0.5), (0.53, 0.25, 0.44, 0.5)
