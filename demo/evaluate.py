@@ -19,11 +19,13 @@ from base import load_base
 from latents import to_tensor
 from number_types import fast_autocast, number_type
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from scorer import Score, Scorer
 from splits import held_out
 from torch import Tensor
 from world import Scene
+
+from ccvd_core.sheet import SheetStyle, Tile, in_rows, sheet, spread, strip
 
 Clips = NDArray[np.uint8] | NDArray[np.floating] | Tensor
 """[n, F, H, W, 3], uint8 or float 0..1."""
@@ -116,26 +118,12 @@ def contact_sheet(clips: Clips, captions: Sequence[str], path: Path, columns: in
     pictures = (as_float(clips) * 255).round().clamp(0, 255).byte().numpy()
     if len(pictures) != len(captions):
         raise ValueError(f"expected one caption per clip, got {len(captions)} captions for {len(pictures)} clips")
-    frames, height, width = pictures.shape[1:4]
-    label, gap = 28, 6
-    cell_width, cell_height = 3 * width + 4 + gap, height + label
-    lines = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (min(columns, len(pictures)) * cell_width, lines * cell_height), "white")
-    pen = ImageDraw.Draw(sheet)
-    for index, (clip, caption) in enumerate(zip(pictures, captions, strict=True)):
-        x, y = index % columns * cell_width, index // columns * cell_height
-        for column, frame in enumerate((0, frames // 2, frames - 1)):
-            sheet.paste(Image.fromarray(clip[frame]), (x + column * (width + 2), y))
-        pen.multiline_text((x + 3, y + height + 1), wrap(caption, (cell_width - gap) // 6), fill="black", spacing=1)
-    sheet.save(path)
-
-
-def wrap(text: str, width: int) -> str:
-    """Break a caption into two lines at most `width` letters each, where it fits."""
-    if len(text) <= width:
-        return text
-    cut = text.rfind(" ", 0, width)
-    return f"{text[:cut]}\n{text[cut + 1 :]}"
+    moments = spread(pictures.shape[1], 3)
+    tiles = [
+        Tile(strip([Image.fromarray(clip[frame]) for frame in moments], gap=2), caption)
+        for clip, caption in zip(pictures, captions, strict=True)
+    ]
+    sheet(in_rows(tiles, columns), SheetStyle(letters=11, lines=2)).save(path)
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
 from jaxtyping import Float
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from ..ccvd_core.concepts.concept import check_name
 from ..ccvd_core.errors import CCVDError
+from ..ccvd_core.sheet import spread
 from .host.demo_world import FOLDER, demo_concepts, read_samples
 from .host.lesson import written_name
 
@@ -19,8 +19,7 @@ MOMENTS = 3
 
 def shown(media: list[Tensor]) -> Float[Tensor, "pictures height width 3"]:
     """Every picture, and of every clip its beginning, middle and end."""
-    chosen = [np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int)) for frames in media]
-    return torch.cat([frames[indices] for frames, indices in zip(media, chosen, strict=True)])
+    return torch.cat([frames[spread(len(frames), MOMENTS)] for frames in media])
 
 
 class DemoPictures(io.ComfyNode):

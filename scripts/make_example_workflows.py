@@ -23,6 +23,10 @@ from comfy_server import REPOSITORY, ComfyServer, sigterm_is_ctrl_c
 from environment import ensure_environment, run_and_wait
 from PIL import Image, ImageDraw, ImageOps
 
+sys.path.append(str(REPOSITORY))
+
+from ccvd_core.sheet import SheetStyle, Tile, sheet
+
 FOLDER = REPOSITORY / "example_workflows"
 DEMO_PICTURES = REPOSITORY / "demo" / "pictures"
 
@@ -49,24 +53,24 @@ NAMES = (*THUMBNAILS, "region_editor")
 SIDE, SMALL, GAP = 480, 132, 14
 """Of the square thumbnail, of the small pictures in it, and between them, in pixels."""
 PAPER, INK = "#f4f4f2", "#3a3f4a"
+LIGHT = SheetStyle(PAPER, INK, GAP)
 
 
 def thumbnail(shown: Thumbnail, video: Path, layout: Layout | None) -> Image.Image:
     """Two or three pictures of what was learned, an arrow, and the middle of the video with the regions drawn in it."""
     files = [sorted((DEMO_PICTURES / name).glob("*.png")) for name in shown.learned]
     pictures = [row[number] for number in range(3 // len(files)) for row in files]
-    sheet = Image.new("RGB", (SIDE, SIDE), PAPER)
-    left = (SIDE + GAP - len(pictures) * (SMALL + GAP)) // 2
-    for number, file in enumerate(pictures):
-        sheet.paste(ImageOps.fit(first_frame(file), (SMALL, SMALL)), (left + number * (SMALL + GAP), GAP))
-    arrow(ImageDraw.Draw(sheet), SIDE // 2, SMALL + 2 * GAP, SMALL + 5 * GAP)
+    paper = Image.new("RGB", (SIDE, SIDE), PAPER)
+    learned = sheet([[Tile(ImageOps.fit(first_frame(file), (SMALL, SMALL))) for file in pictures]], LIGHT)
+    paper.paste(learned, ((SIDE - learned.width) // 2, 0))
+    arrow(ImageDraw.Draw(paper), SIDE // 2, SMALL + 2 * GAP, SMALL + 5 * GAP)
     frames = read_frames(video)
     side = SIDE - SMALL - 7 * GAP
     frame = ImageOps.fit(frames[len(frames) // 2], (side, side), Image.Resampling.BICUBIC)
     for region in layout["regions"] if layout else ():
         outline(ImageDraw.Draw(frame), region, side)
-    sheet.paste(frame, ((SIDE - side) // 2, SMALL + 6 * GAP))
-    return sheet
+    paper.paste(frame, ((SIDE - side) // 2, SMALL + 6 * GAP))
+    return paper
 
 
 def arrow(draw: ImageDraw.ImageDraw, middle: int, top: int, bottom: int) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import numpy as np
 from clips import first_frame, read_frames
-from comfy_server import ComfyError, ComfyServer
+from comfy_server import REPOSITORY, ComfyError, ComfyServer
 from PIL import Image, ImageOps
 from workflow import Json
+
+sys.path.append(str(REPOSITORY))  # last: to ComfyUI's own code `nodes` is its nodes.py
+
+from ccvd_core.sheet import Tile, sheet, spread
 
 RUNS = "try_it"
 """The folder of ComfyUI's node packs that holds the workflows that were run: its template browser lists them."""
@@ -32,13 +36,13 @@ def save_results(
     if not videos:
         raise ComfyError("The workflow ran but saved no mp4.")
     out.mkdir(parents=True, exist_ok=True)
-    video, sheet, concept = free_names(out, name)
+    video, frames, concept = free_names(out, name)
     shutil.copyfile(videos[-1], video)
-    contact_sheet(video, sheet, learned_from)
+    contact_sheet(video, learned_from).save(frames)
     learned = concept_files(server.base, name)
     for file in learned:
         shutil.copyfile(file, concept)
-    return [video, sheet, *([concept] if learned else [])]
+    return [video, frames, *([concept] if learned else [])]
 
 
 def concept_files(base: Path, name: str) -> list[Path]:
@@ -57,19 +61,12 @@ def free_names(folder: Path, name: str) -> list[Path]:
         number += 1
 
 
-def contact_sheet(video: Path, path: Path, learned_from: Sequence[Path] = (), columns: int = 9, gap: int = 4) -> Path:
+def contact_sheet(video: Path, learned_from: Sequence[Path] = (), columns: int = 9) -> Image.Image:
     """Frames of a video side by side, spread evenly over its length; above them what the concept was learned from."""
     frames = read_frames(video)
-    chosen = [frames[index] for index in np.unique(np.linspace(0, len(frames) - 1, columns).round().astype(int))]
-    width, height = chosen[0].size
-    rows = [[ImageOps.fit(first_frame(file), (width, height)) for file in learned_from[: len(chosen)]], chosen]
-    rows = [row for row in rows if row]
-    sheet = Image.new("RGB", (len(chosen) * (width + gap) - gap, len(rows) * (height + 3 * gap) - 3 * gap), "white")
-    for line, row in enumerate(rows):
-        for number, frame in enumerate(row):
-            sheet.paste(frame, (number * (width + gap), line * (height + 3 * gap)))
-    sheet.save(path)
-    return path
+    chosen = [frames[index] for index in spread(len(frames), columns)]
+    learned = [ImageOps.fit(first_frame(file), chosen[0].size) for file in learned_from[: len(chosen)]]
+    return sheet([[Tile(picture) for picture in row] for row in (learned, chosen) if row])
 
 
 def shelf_of_runs(base: Path) -> Path:

@@ -20,6 +20,7 @@ from ...ccvd_core.learning.progress_file import ProgressFile
 from ...ccvd_core.learning.step import LearningSettings
 from ...ccvd_core.learning.thumbnails import clip_bytes, picture_bytes
 from ...ccvd_core.sampling import sample
+from ...ccvd_core.sheet import spread, strip
 from .training import CHECKPOINT_SECONDS, Clock, minutes
 
 PREVIEW_STEPS = 10
@@ -127,8 +128,7 @@ class LearningLoop:
 
     def _show(self, frames: Tensor) -> None:
         if self._kind == "motion":
-            chosen = torch.linspace(0, len(frames) - 1, min(STRIP, len(frames))).round().long()
-            self._send(to_picture(torch.cat(list(frames[chosen]), 1)), 1024)
+            self._send(strip([to_picture(frames[index]) for index in spread(len(frames), STRIP)]), 1024)
         else:
             self._send(to_picture(frames[-1]), 512)
 

@@ -1,4 +1,4 @@
-"""Small pictures that nodes show: loss curves, relevance heat maps, grids. IMAGE tensors [1, height, width, 3]."""
+"""Small pictures that nodes show: loss curves, heat maps, lines of text. IMAGE tensors [1, height, width, 3]."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ...ccvd_core.sheet import SheetStyle
+
 TEXT_LINES = 24
 INK, PAPER, LINE_COLOUR, GRID_COLOUR = "#e6e6e6", "#1d2026", "#4fc3f7", "#3a3f4a"
+DARK = SheetStyle(PAPER, INK)
+"""Sheets of pictures on nodes."""
 
 
 def to_image(picture: Image.Image) -> Float[Tensor, "1 height width 3"]:

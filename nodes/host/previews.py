@@ -6,10 +6,11 @@ import io
 from collections.abc import Sequence
 
 from jaxtyping import Float
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
-from .pictures import INK, PAPER, font, to_image
+from ...ccvd_core.sheet import Tile, in_rows, sheet
+from .pictures import DARK, to_image
 
 FORMATS = ("WEBP", "PNG")
 """What Learn Concept writes. Pillow knows dozens, and runs a program to read some of them."""
@@ -39,16 +40,10 @@ def preview_grid(
     bad = [name for name, picture in shown if picture is None]
     if not good:
         return None, bad
-    columns = min(FEW_COLUMNS if len(good) <= FEW_TILES else COLUMNS, len(good))
-    rows, strip = -(-len(good) // columns), 24 if len(previews) > len(shown) else 0
-    sheet = Image.new("RGB", (max(columns * (side + 8), 300 * bool(strip)), rows * (side + 28) + strip), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for index, (name, picture) in enumerate(good):
-        left, top = index % columns * (side + 8) + 4, index // columns * (side + 28) + 4
+    for _, picture in good:
         picture.thumbnail((side, side))
-        sheet.paste(picture, (left, top))
-        draw.text((left, top + side + 2), f"<{name}>"[:18], fill=INK, font=font(13))
-    if strip:
-        text = f"the last {len(shown)} of {len(previews)} pictures"
-        draw.text((4, rows * (side + 28) + 2), text, fill=INK, font=font(13))
-    return to_image(sheet), bad
+    rows = in_rows(
+        [Tile(picture, f"<{name}>") for name, picture in good], FEW_COLUMNS if len(good) <= FEW_TILES else COLUMNS
+    )
+    footer = f"the last {len(shown)} of {len(previews)} pictures" if len(previews) > len(shown) else ""
+    return to_image(sheet(rows, DARK, (side, side), footer)), bad

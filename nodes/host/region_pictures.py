@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -13,7 +11,8 @@ from torch import Tensor
 from ...ccvd_core.errors import CCVDError
 from ...ccvd_core.regions.inputs import COLOURS
 from ...ccvd_core.regions.region import RegionSet, Shape
-from .pictures import INK, PAPER, font, to_image
+from ...ccvd_core.sheet import Tile, in_rows, sheet, spread
+from .pictures import DARK, PAPER, font, to_image
 
 EDITOR_FRAMES, EDITOR_SIDE = 12, 640
 SHEET_TIMES, SHEET_COLUMNS, SHEET_SIDE = 6, 3, 448
@@ -34,8 +33,7 @@ def check_background(background: Tensor | None) -> None:
 
 def editor_frames(background: Float[Tensor, "frames height width channels"]) -> Tensor:
     """A few frames, spread over the clip and small: enough to draw on."""
-    count = min(EDITOR_FRAMES, background.shape[0])
-    frames = background[torch.linspace(0, background.shape[0] - 1, count).round().long()]
+    frames = background[spread(background.shape[0], EDITOR_FRAMES)]
     scale = min(1.0, EDITOR_SIDE / max(frames.shape[1:3]))
     size = [max(1, round(side * scale)) for side in frames.shape[1:3]]
     small = torch.nn.functional.interpolate(frames[..., :3].movedim(-1, 1).float(), size, mode="area")
@@ -50,21 +48,8 @@ def preview(regions: RegionSet, background: Tensor | None) -> Float[Tensor, "1 h
     if still:
         return to_image(picture_at(regions, background, 0.0, size))
     times = [index / (SHEET_TIMES - 1) for index in range(SHEET_TIMES)]
-    return to_image(sheet([picture_at(regions, background, t, size) for t in times], times))
-
-
-def sheet(pictures: Sequence[Image.Image], times: Sequence[float]) -> Image.Image:
-    gap, strip = 6, 20
-    width, height = pictures[0].size
-    rows = -(-len(pictures) // SHEET_COLUMNS)
-    paper = Image.new("RGB", (SHEET_COLUMNS * (width + gap) + gap, rows * (height + strip + gap) + gap), PAPER)
-    draw = ImageDraw.Draw(paper)
-    for index, (picture, t) in enumerate(zip(pictures, times, strict=True)):
-        left = gap + index % SHEET_COLUMNS * (width + gap)
-        top = gap + index // SHEET_COLUMNS * (height + strip + gap)
-        paper.paste(picture, (left, top + strip))
-        draw.text((left + 2, top + 2), f"{t:.0%}", fill=INK, font=font(13))
-    return paper
+    moments = [Tile(picture_at(regions, background, t, size), f"{t:.0%}") for t in times]
+    return to_image(sheet(in_rows(moments, SHEET_COLUMNS), DARK))
 
 
 def picture_at(regions: RegionSet, background: Tensor | None, t: float, size: tuple[int, int]) -> Image.Image:

@@ -88,7 +88,7 @@ def test_one_bad_preview_does_not_spoil_the_others(tmp_path: Path) -> None:
     previews = from_pack("nodes.host.previews")
     names = [f"bad{number}" for number in range(len(BAD))]
     picture, unseen = previews.preview_grid([("good", picture_bytes("WEBP")), *zip(names, BAD.values(), strict=True)])
-    assert unseen == names and picture.shape == (1, 156, 136, 3)
+    assert unseen == names and picture.shape == (1, 4 + 128 + 18 + 4, 136, 3)
     assert (picture[0, 24, 40] - torch.tensor([200, 30, 40]) / 255).abs().max() < 0.05
     assert previews.preview_grid([("bad", b"x")]) == (None, ["bad"])
     assert previews.preview_grid([]) == (None, [])
@@ -100,7 +100,7 @@ def test_the_grid_of_a_large_library_is_bounded() -> None:
     picture, unseen = previews.preview_grid([(f"c{number}", preview) for number in range(1000)])
     assert not unseen and picture.numel() * 4 < 20e6
     small, _ = previews.preview_grid([(f"c{number}", preview) for number in range(5)])
-    assert small.shape == (1, 2 * 156, 4 * 136, 3)
+    assert small.shape == (1, 4 + 2 * (128 + 18 + 4), 4 + 4 * 132, 3)
 
 
 # Concept Library
@@ -137,7 +137,7 @@ def test_bad_previews_and_files_are_listed_beside_the_good(models: Path, monkeyp
     assert lines["<eps>"].endswith("its preview cannot be shown")
     assert "cut.safetensors" in text.splitlines()[3]
     assert selection.off == {"plain"} and selection.strengths == {"rex": 0.5}
-    assert picture.shape == (1, 156, 136, 3)
+    assert picture.shape == (1, 4 + 128 + 18 + 4, 136, 3)
 
 
 def test_the_listing_of_many_unusable_files_is_bounded(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
