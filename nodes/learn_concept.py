@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..ccvd_core.concepts.concept import KINDS
+from ..ccvd_core.concepts.kinds import KINDS
 from ..ccvd_core.learning.clips import WINDOWS
 from ..ccvd_core.learning.retention import FORMS
 from .host.lesson import LEARNED_HERE, Lesson, written_name

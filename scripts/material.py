@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import av
 from clips import CLIPS, write_clip
 from comfy_server import REPOSITORY, ComfyServer
 from workflow import Json, WorkflowError, set_widgets
+
+sys.path.append(str(REPOSITORY))
+
+from ccvd_core.concepts.kinds import KINDS, Kind, Medium
 
 DEMO_PICTURES, LEARN, AGGREGATE = "CCVD_DemoPictures", "CCVD_LearnConcept", "CCVD_AggregateAdapters"
 DEMO_FOLDER = REPOSITORY / "demo" / "pictures"
@@ -24,8 +29,6 @@ MOVING_PICTURES = {".gif"}
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
-Kind = Literal["subject", "motion", "style"]
-Medium = Literal["pictures", "clips"]
 
 DEMO_LIMITS = (
     "The demo model only knows emoji on plain backgrounds: a photo becomes a blot. For photos use the nodes with a Wan "
@@ -70,7 +73,7 @@ class Lesson:
 
     @property
     def medium(self) -> Medium:
-        return "clips" if self.kind == "motion" else "pictures"
+        return KINDS[self.kind].medium
 
 
 DEMO_LESSONS: dict[Kind, tuple[str, str]] = {

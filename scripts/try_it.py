@@ -18,6 +18,10 @@ from pathlib import Path
 
 from environment import REPOSITORY, SetupError, ensure_environment, run_and_wait
 
+sys.path.append(str(REPOSITORY))
+
+from ccvd_core.concepts.kinds import KINDS
+
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--name", help="the concept's name: you write <name> in prompts")
     add("--class", dest="class_words", metavar="WORDS", help="what it is, in plain words: dog")
-    add("--kind", choices=("subject", "motion", "style"), default="subject")
+    add("--kind", choices=tuple(KINDS), default="subject")
     add(
         "--captions",
         type=Path,

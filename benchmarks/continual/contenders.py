@@ -17,8 +17,9 @@ from tasks import class_caption, identified_caption
 from torch import Tensor
 from training import Model, Rival, encoded_examples, learn_task, task_data
 
-from ccvd_core.concepts.concept import Concept, Kind, LowRank
-from ccvd_core.learning.plan import preset
+from ccvd_core.concepts.concept import Concept, LowRank
+from ccvd_core.concepts.kinds import Kind
+from ccvd_core.learning.plan import usual_settings
 from ccvd_core.learning.step import LearningSettings
 from ccvd_core.number_types import fast_autocast
 from ccvd_core.prompts.aggregate import aggregate
@@ -73,7 +74,7 @@ class Learner(ABC):
 
     def settings(self, kind: Kind) -> LearningSettings:
         """The preset of this kind with the benchmark's number of steps."""
-        return replace(preset(self.backbone, kind), steps=self._steps, seed=self._seed)
+        return replace(usual_settings(self.backbone, kind), steps=self._steps, seed=self._seed)
 
 
 class RivalLearner(Learner):

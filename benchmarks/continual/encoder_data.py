@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import world
 from encoder import shrink
+from scene_parts import PARTS
 from torch import Tensor
 from torch.nn import functional
 from world import Scene
@@ -25,19 +26,19 @@ VALUES = {
 
 def kinds(moving: bool) -> list[str]:
     """The attributes of a clip, or of a single frame."""
-    return [kind for kind in VALUES if moving or kind != "motion"]
+    return [kind for kind in VALUES if moving or PARTS[kind].seen_in_frames]
 
 
 def attribute(scene: Scene, kind: str) -> str:
     """The value of one attribute of a scene with one object."""
-    return getattr(scene.actors[0] if kind in ("subject", "motion") else scene, kind)
+    return PARTS[kind].of(scene)
 
 
 def with_attribute(scene: Scene, kind: str, value: str) -> Scene:
     """The scene with one attribute changed; a style other than plain is named."""
-    if kind in ("subject", "motion"):
-        return replace(scene, actors=(replace(scene.actors[0], **{kind: value}),))
-    changed = replace(scene, **{kind: value})
+    changed = PARTS[kind].changed(scene, value)
+    if PARTS[kind].of_actor:
+        return changed
     return replace(changed, names_style=changed.names_style or changed.style != "plain")
 
 

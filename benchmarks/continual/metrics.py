@@ -33,6 +33,8 @@ from scorer import Scorer
 from torch import Tensor
 from world import Scene
 
+from ccvd_core.concepts.kinds import KINDS
+
 
 class Encoder(Protocol):
     """Clips and captions -> vectors of norm 1. Clips are float [n, frames, height, width, 3] in 0..1."""
@@ -84,7 +86,7 @@ def measure(
 ) -> dict[str, float]:
     """The metrics of one encoder; clip i should look like `real[i]` and show `captions[i]`."""
     frames, whole = encoder.embed_frames(clips), encoder.embed_clips(clips)
-    if plan.kind == "motion":
+    if KINDS[plan.kind].moves:
         identity = cosine(whole, encoder.embed_clips(real))
     else:  # the mean of all products of two frames is the product of their means
         identity = cosine(frames.mean(1), encoder.embed_frames(real).mean(1))

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(Path(__file__).parent)]
+sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(ROOT / "benchmarks" / "learning"), str(Path(__file__).parent)]
 
 import world  # noqa: E402
 from encoder import (  # noqa: E402
@@ -150,20 +150,16 @@ def accuracy(encoder: ContrastiveEncoder, clips: Tensor, chosen: Sequence[Scene]
     """
     pictures = torch.cat([encoder.embed_clips(part) for part in clips.split(32)])
     captions = read_captions(encoder, chosen, caption_ids(chosen, moving=True))
-    shares: dict[str, float] = {}
-    for kind, label in captions.labels.items():
-        near = torch.einsum("nd,nkd->nk", pictures, captions.changed[kind])
-        shares[kind] = float((near.argmax(1) == label).float().mean())
-        if kind == "subject":
-            right = [
-                bool(near[row, VALUES[kind].index(one)] > near[row, VALUES[kind].index(other)])
-                for pair in LOOK_ALIKES
-                for one, other in (pair, pair[::-1])
-                for row, scene in enumerate(chosen)
-                if attribute(scene, kind) == one
-            ]
-            shares["look_alikes"] = float(np.mean(right))
-    return shares
+    near = {part: torch.einsum("nd,nkd->nk", pictures, changed) for part, changed in captions.changed.items()}
+    shares = {part: float((near[part].argmax(1) == label).float().mean()) for part, label in captions.labels.items()}
+    right = [
+        bool(near["subject"][row, world.SUBJECTS.index(one)] > near["subject"][row, world.SUBJECTS.index(other)])
+        for pair in LOOK_ALIKES
+        for one, other in (pair, pair[::-1])
+        for row, scene in enumerate(chosen)
+        if attribute(scene, "subject") == one
+    ]
+    return {**shares, "look_alikes": float(np.mean(right))}
 
 
 def report(encoder: ContrastiveEncoder, path: Path, count: int = REPORTED) -> None:

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
-from ccvd_core.concepts.concept import Kind, LowRank
-from ccvd_core.learning.learner import Example
+from ccvd_core.concepts.concept import LowRank
+from ccvd_core.concepts.kinds import Kind
+from ccvd_core.learning.example import Example
 from ccvd_core.learning.step import LearningSettings, draw_step, new_adapters, rate_share, video_loss
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.regions.regional_prompt import predict_prompts

@@ -30,7 +30,8 @@ from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.noise_path import FlowPath
-from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.example import Example
+from ccvd_core.learning.learner import ConceptLearner
 from ccvd_core.learning.step import LearningSettings
 
 ROUNDS, STEPS, CLIPS, BATCH, RANK = 6, 8, 8, 1, 16

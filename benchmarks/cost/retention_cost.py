@@ -13,8 +13,9 @@ from wan_shapes import WAN, WanSize, random_concept
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
-from ccvd_core.learning.learner import ConceptLearner, Example
-from ccvd_core.learning.plan import preset
+from ccvd_core.learning.example import Example
+from ccvd_core.learning.learner import ConceptLearner
+from ccvd_core.learning.plan import usual_settings
 from ccvd_core.learning.retention import Subspaces, remember_all, unit_columns
 
 EARLIER, RANK, STEP_TURNS, PENALTY_TURNS = (0, 8, 34), 16, 11, 3
@@ -46,7 +47,7 @@ def learner_after(backbone: Backbone, count: int, loop: bool = False) -> Concept
     examples = [Example(torch.randn(LATENT_SHAPE, generator=generator), "a <new> still on grass") for _ in range(4)]
     earlier = [random_concept(backbone, f"c{index}", index, RANK) for index in range(count)]
     learner = ConceptLearner(
-        backbone, examples, "new", "subject", "dog", preset(backbone, "subject"), () if loop else earlier
+        backbone, examples, "new", "subject", "dog", usual_settings(backbone, "subject"), () if loop else earlier
     )
     if loop:
         learner._retention = RetentionLoop([{s: lora.b for s, lora in c.adapters.items()} for c in earlier])  # type: ignore[assignment]

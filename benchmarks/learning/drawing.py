@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from base import DemoBase, starting_noise
 from lessons import LessonPlan
+from scene_parts import PARTS
 from scorer import Scorer
 from torch import Tensor
 from world import Scene
@@ -45,9 +46,4 @@ def draw_prompts(
 
 def shows(scorer: Scorer, plan: LessonPlan, clip: Tensor, scene: Scene) -> tuple[bool, bool]:
     """(the concept is seen, everything else in the caption holds)."""
-    score = scorer.score(clip, scene)
-    if plan.kind == "subject":
-        return score.object, score.motion and score.background
-    if plan.kind == "motion":
-        return score.motion, score.object and score.background
-    return score.style, score.object and score.motion and score.background
+    return PARTS[plan.kind].judged(scorer.score(clip, scene))

@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from base import DemoBase
 from latents import to_tensor
-from world import BACKGROUNDS, HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS, Scene, random_scene
+from scene_parts import PARTS
+from world import BACKGROUNDS, HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS, Scene
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.concepts.concept import Concept, Kind
-from ccvd_core.learning.learner import ConceptLearner, Example
-from ccvd_core.learning.plan import preset
+from ccvd_core.concepts.concept import Concept
+from ccvd_core.concepts.kinds import KINDS, Kind
+from ccvd_core.learning.example import Example
+from ccvd_core.learning.learner import ConceptLearner
+from ccvd_core.learning.plan import usual_settings
 from ccvd_core.learning.step import LearningSettings
 
 EXAMPLES = 5
@@ -33,14 +36,7 @@ class LessonPlan:
 
     def scene(self, rng: np.random.Generator, with_concept: bool) -> Scene:
         """A random one-object scene that shows the concept, or its related base object instead."""
-        if self.kind == "subject":
-            subjects = (self.shown if with_concept else self.class_words,)
-            return replace(random_scene(rng, subjects=subjects), names_style=False)
-        if self.kind == "motion":
-            motions = (self.shown if with_concept else self.class_words,)
-            return replace(random_scene(rng, motions=motions), names_style=False)
-        scene = random_scene(rng)
-        return replace(scene, style=self.shown if with_concept else "plain", names_style=True)
+        return PARTS[self.kind].random(rng, self.shown if with_concept else self.class_words)
 
     def caption(self, scene: Scene) -> str:
         """The scene's caption with the concept written `<name>`; for a style, `<noir>` stands for its class words."""
@@ -54,7 +50,7 @@ class LessonPlan:
         examples = []
         for scene in self._learned_scenes():
             clip = scene.render()
-            media = [clip] if self.kind == "motion" else [clip[:1], clip[:still_frames]]
+            media = [clip] if KINDS[self.kind].moves else [clip[:1], clip[:still_frames]]
             for frames in media:
                 examples.append(Example(base.to_latents(to_tensor(frames[None]))[0], self.caption(scene)))
         return examples
@@ -75,7 +71,7 @@ class LessonPlan:
         scenes = []
         for index in range(EXAMPLES):
             scene = replace(self.scene(rng, True), background=backgrounds[index % len(backgrounds)])
-            scenes.append(scene if self.kind == "motion" else standing(scene))
+            scenes.append(scene if KINDS[self.kind].moves else standing(scene))
         return scenes
 
 
@@ -97,7 +93,7 @@ PLANS = (
 
 def learn(base: DemoBase, plan: LessonPlan, earlier: Sequence[Concept], plain: bool = False) -> tuple[Concept, float]:
     """One concept and the seconds it took; a `plain` one is a LoRA without concept tokens and retention."""
-    settings = preset(base.backbone(), plan.kind)
+    settings = usual_settings(base.backbone(), plan.kind)
     if plain:
         settings = replace(settings, tokens=False, own_words_only=False, retention=0.0)
     began = time.monotonic()

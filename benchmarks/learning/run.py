@@ -29,8 +29,8 @@ from base import DemoBase, load_base  # noqa: E402
 from drawing import draw_prompts, shows  # noqa: E402
 from evaluate import contact_sheet  # noqa: E402
 from lessons import PLANS, TABLE_SEED, TUNING_SEED, LessonPlan, learn  # noqa: E402
+from scene_parts import PARTS  # noqa: E402
 from scorer import Scorer  # noqa: E402
-from world import Scene  # noqa: E402
 
 from ccvd_core.backbones.base import Backbone  # noqa: E402
 from ccvd_core.concepts.concept import Concept  # noqa: E402
@@ -113,18 +113,10 @@ class Judge:
         captions = [scene.caption() for scene in related]
         clips = draw(self._base, method, concepts, captions, self._seed + 500)
         bled = [
-            shows(self._scorer, plan, clip, as_concept(plan, scene))[0]
+            shows(self._scorer, plan, clip, PARTS[plan.kind].changed(scene, plan.shown))[0]
             for clip, scene in zip(clips, related, strict=True)
         ]
         yield Row(method.name, plan.name, plan.kind, when, "bleeding", float(np.mean(bled)))
-
-
-def as_concept(plan: LessonPlan, scene: Scene) -> Scene:
-    """What the related scene would be if the concept had bled into it."""
-    if plan.kind == "style":
-        return replace(scene, style=plan.shown)
-    part = {"subject": plan.shown} if plan.kind == "subject" else {"motion": plan.shown}
-    return replace(scene, actors=tuple(replace(actor, **part) for actor in scene.actors))
 
 
 def run(base: DemoBase, seed: int, sheets: Path, report: Path | None) -> list[Row]:

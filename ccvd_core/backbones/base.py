@@ -13,14 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..concepts.concept import BaseFingerprint, Kind
+from ..concepts.concept import BaseFingerprint
+from ..concepts.kinds import KINDS, Kind, PresetName, Role
 from .grid import Rows, TokenGrid
 from .noise_path import NoisePath
-
-Role = Literal["subject", "motion"]
-
-ROLE_OF_KIND: dict[Kind, Role] = {"subject": "subject", "style": "subject", "motion": "motion"}
-"""Which Linears a kind of concept adapts: text cross-attention, or self-attention and feed-forward (DESIGN 2.1)."""
+from .preset import Preset
+from .video_form import VideoForm
 
 
 @dataclass(frozen=True)
@@ -47,17 +45,6 @@ class EncodedText:
 
     context: Float[Tensor, "rows width"]
     pieces: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class VideoForm:
-    """What a base model makes and was trained on: frames a second, and what suits learning on it."""
-
-    rate: float
-    length: int
-    """Frames of a clip to learn from."""
-    area: int
-    """Pixels of a frame to learn at."""
 
 
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -109,6 +96,7 @@ class Backbone(ABC):
     sites: tuple[LinearSite, ...]
     fingerprint: BaseFingerprint
     video: VideoForm
+    presets: Mapping[PresetName, Preset]
     noise_path: NoisePath
 
     @abstractmethod
@@ -164,4 +152,4 @@ class Backbone(ABC):
 
     def site_ids(self, kind: Kind) -> tuple[str, ...]:
         """Ids of the Linears that a concept of this kind adapts."""
-        return tuple(site.id for site in self.sites if site.role == ROLE_OF_KIND[kind])
+        return tuple(site.id for site in self.sites if site.role == KINDS[kind].role)

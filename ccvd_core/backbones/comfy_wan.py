@@ -18,8 +18,9 @@ from .base import EncodedText, Removable, TextAttention, TextInput
 from .grid import TokenGrid
 from .hosted import HostedBackbone
 from .noise_path import FlowPath
+from .wan_families import wan_family
 from .wan_references import added_tokens, reference_frames
-from .wan_sites import wan_fingerprint, wan_grid, wan_sites, wan_step_values, wan_video
+from .wan_sites import wan_fingerprint, wan_grid, wan_sites, wan_step_values
 
 
 class ComfyWanBackbone(HostedBackbone):
@@ -43,7 +44,8 @@ class ComfyWanBackbone(HostedBackbone):
             self.sites, self.layers, self._model.in_dim, [block.modulation for block in self._model.blocks]
         )
         # Image-to-video and control models take more channels in than they make.
-        self.video = wan_video(self._model.out_dim, self._model.dim)
+        family = wan_family(self._model.out_dim, self._model.dim)
+        self.video, self.presets = family.video, family.presets
 
     def encode(self, text: str) -> EncodedText:
         return self._encode_text(text)

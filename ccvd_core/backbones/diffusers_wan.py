@@ -17,7 +17,8 @@ from ..errors import CCVDError
 from .base import Backbone, EncodedText, Removable, TextAttention, TextInput
 from .grid import TokenGrid
 from .noise_path import FlowPath
-from .wan_sites import wan_fingerprint, wan_grid, wan_sites, wan_step_values, wan_video
+from .wan_families import wan_family
+from .wan_sites import wan_fingerprint, wan_grid, wan_sites, wan_step_values
 
 DIFFUSERS_NAMES = {
     "self_attn.q": "attn1.to_q",
@@ -52,7 +53,8 @@ class DiffusersWanBackbone(Backbone):
             [block.scale_shift_table for block in self._blocks()],
         )
         self._width: int = config.num_attention_heads * config.attention_head_dim  # type: ignore[union-attr]
-        self.video = wan_video(config.out_channels, self._width)  # type: ignore[union-attr]
+        family = wan_family(config.out_channels, self._width)  # type: ignore[union-attr]
+        self.video, self.presets = family.video, family.presets
 
     def encode(self, text: str) -> EncodedText:
         return self._encode_text(text)

@@ -28,7 +28,7 @@ class TokenGrid:
     height: int
     width: int
     fill: tuple[float, float] = (1.0, 1.0)
-    stride: int = 4
+    stride: int = 1
     numbers: tuple[int, ...] | None = None
     clip_length: int | None = None
     before: int = 0

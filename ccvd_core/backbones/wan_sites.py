@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..concepts.concept import BaseFingerprint
-from .base import LinearSite, Role, VideoForm
+from ..concepts.kinds import Role
+from .base import LinearSite
 from .grid import Rows, TokenGrid
+from .wan_families import FRAME_STEP
 
 
 @dataclass(frozen=True)
@@ -34,30 +36,6 @@ SITE_PARTS = (
 )
 
 
-@dataclass(frozen=True)
-class WanFamily:
-    """The models of this many latent channels that are at least this wide, and what they make."""
-
-    channels: int
-    width: int
-    video: VideoForm
-
-
-FAMILIES = (
-    WanFamily(48, 1024, VideoForm(rate=24.0, length=33, area=500 * 500)),  # Wan 2.2 5B
-    WanFamily(0, 1024, VideoForm(rate=16.0, length=33, area=500 * 500)),  # Wan 2.1, and 2.2 14B
-    WanFamily(
-        0, 0, VideoForm(rate=8.0, length=9, area=128 * 128)
-    ),  # the demo base: the smallest Wan is 8 times as wide
-)
-"""From the most special to the most general: the first that a model reaches is its own."""
-
-
-def wan_video(channels: int, width: int) -> VideoForm:
-    """What a model with latents of `channels` and tokens of `width` makes."""
-    return next(f.video for f in FAMILIES if channels >= f.channels and width >= f.width)
-
-
 def wan_sites(model: nn.Module, layers: int, names: Mapping[str, str] | None = None) -> tuple[LinearSite, ...]:
     """Every Linear that adapters may sit on; `names` maps Wan's names to the model's own, where they differ."""
     sites = []
@@ -75,9 +53,8 @@ def wan_grid(latent_shape: Sequence[int], patch_size: Sequence[int]) -> TokenGri
     sizes = list(zip(latent_shape[-3:], patch_size, strict=True))
     frames, height, width = (-(-size // patch) for size, patch in sizes)
     (_, (latent_height, patch_height), (latent_width, patch_width)) = sizes
-    return TokenGrid(
-        frames, height, width, (latent_height / (height * patch_height), latent_width / (width * patch_width))
-    )
+    fill = (latent_height / (height * patch_height), latent_width / (width * patch_width))
+    return TokenGrid(frames, height, width, fill, FRAME_STEP)
 
 
 def wan_step_values(grid: TokenGrid, width: int, layers: int) -> int:

@@ -1,20 +1,18 @@
-"""One learned concept: what it is, its adapters, concept tokens and keys. `concept_file.py` writes and reads it."""
+"""One learned concept: what it is, its adapters, concept tokens and keys. `file.py` writes and reads it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import CCVDError, shorten
-
-Kind = Literal["subject", "motion", "style"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+from .kinds import KINDS, Kind
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 MAX_CLASS_WORDS = 500

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from ..errors import CCVDError
-from .concept import BaseFingerprint, Concept, Kind
+from .concept import BaseFingerprint, Concept
 from .file_header import FileHeader, adapter_keys, damaged
 from .file_reading import read_file_header
+from .kinds import Kind
 
 MAX_ORDER = 10**9
 """More than anyone learns: a file that says more must not keep the next concept from getting a number."""

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ..backbones.video_form import largest_frames
 from ..errors import MediaError
-from .media import check_pixels, check_shape, fit_picture, largest_frames, to_bytes
+from .media import check_pixels, check_shape, fit_picture, to_bytes
 
 ClipWindows = Literal["first", "uniform", "all"]
 WINDOWS: tuple[ClipWindows, ...] = get_args(ClipWindows)
@@ -27,10 +28,10 @@ LESSON_PIXELS = 2048 * 512 * 512
 
 @dataclass(frozen=True)
 class ClipCut:
-    """How clips are cut: `rate` frames a second, in windows of `length` frames (as 4 k + 1).
+    """How clips are cut: `rate` frames a second, in windows of `length` frames (as s k + 1, s the `frame_step`).
 
     `first` takes the first window; `uniform` up to `UNIFORM_WINDOWS` that do not overlap, evenly spread; `all` as many
-    as it takes to use every frame. A clip shorter than a window gives one, of the largest 4 k + 1 frames there are.
+    as it takes to use every frame. A clip shorter than a window gives one, of the largest s k + 1 frames there are.
     """
 
     rate: float
@@ -38,12 +39,18 @@ class ClipCut:
     windows: ClipWindows = "first"
     shortest: int = 1
     """Frames below which a clip is refused."""
+    frame_step: int = 1
+    """The base model's: see `VideoForm`."""
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < math.inf:
             raise MediaError(f"Clips need a rate above 0 frames a second; got {self.rate}.")
-        if largest_frames(self.length) < self.shortest:
+        if self.fitting(self.length) < self.shortest:
             raise MediaError(f"A motion is learned from clips of at least {self.shortest} frames; got {self.length}.")
+
+    def fitting(self, count: int) -> int:
+        """The largest number of frames up to `count` that the model can make. Raises MediaError below 1."""
+        return largest_frames(count, self.frame_step)
 
 
 @dataclass
@@ -93,13 +100,13 @@ def cut_clip(
     if first is None:
         raise MediaError(f"{name} has no frames that can be read. Leave it out, or save it anew as MP4.")
     size = size_of(first.height, first.width)
-    length, starts = largest_frames(cut.length), [0]
+    length, starts = cut.fitting(cut.length), [0]
     if cut.windows != "first":
         count = max(1, math.floor((seconds() + LATE) * cut.rate))
         if count >= length:
             starts = window_starts(count, length, cut.windows)
         else:
-            length = largest_frames(count)
+            length = cut.fitting(count)
     budget.take(length * len(starts), *size, name)
     wanted = {start + number for start in starts for number in range(length)}
     kept: dict[int, Tensor] = {}
@@ -111,7 +118,7 @@ def cut_clip(
     whole = [start for start in starts if all(start + number in kept for number in range(length))]
     if not whole:
         there = next(number for number in itertools.count() if number not in kept)
-        length, whole = largest_frames(there), [0]
+        length, whole = cut.fitting(there), [0]
     if length < cut.shortest:
         raise MediaError(
             f"{name} is too short: at this model's {cut.rate:g} frames a second it has {length}, and at least "

@@ -109,14 +109,6 @@ def still_clip(picture: Float[Tensor, "1 3 1 height width"], frames: int) -> Flo
     return picture.expand(-1, -1, frames, -1, -1)
 
 
-def largest_frames(count: int) -> int:
-    """The largest 4 k + 1 that is at most `count`: video VAEs make one latent frame of the first frame and of each
-    four after it. Raises MediaError below 1."""
-    if count < 1:
-        raise MediaError(f"A clip needs at least 1 frame; got {count}. Ask for 1 (a picture), 5, 9, 13, ... frames.")
-    return (count - 1) // 4 * 4 + 1
-
-
 def training_size(height: int, width: int, *, area: int, multiple: int = 16) -> tuple[int, int]:
     """(height, width) to learn a picture at: multiples of `multiple`, at most `area` pixels, close to its aspect.
 

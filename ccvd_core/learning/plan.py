@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..backbones.base import Backbone
-from ..concepts.concept import Kind
+from ..backbones.video_form import VideoForm
+from ..concepts.kinds import KINDS, Kind
 from ..errors import LearningError
 from .step import LearningSettings
 
@@ -64,25 +66,20 @@ def check_fits(need: LearningNeed, free_bytes: int) -> None:
         )
 
 
-def hidden_width(backbone: Backbone) -> int:
-    return next(site.out_features for site in backbone.sites)
+def check_lesson(form: VideoForm, kind: Kind, settings: LearningSettings, latent_frames: Iterable[int]) -> None:
+    """Raise CCVDError for still clips that the model cannot make, LearningError for media that do not show this kind.
 
-
-def is_demo_base(backbone: Backbone) -> bool:
-    """By its width: the smallest Wan is eight times as wide."""
-    return hidden_width(backbone) < 1024
-
-
-def preset(backbone: Backbone, kind: Kind) -> LearningSettings:
-    """Settings measured or in wide use for a base of this size; every one can be overridden in the node."""
-    if is_demo_base(backbone):
-        if kind == "motion":
-            return LearningSettings(
-                steps=200, rank=8, lr=1e-3, token_lr=2e-3, batch=4, time_mean=1.0, appearance_share=0.5
-            )
-        # Single frames alone teach only the first latent frame: the likeness fades in later ones.
-        return LearningSettings(
-            steps=600, rank=16, lr=1e-3, token_lr=1e-2, batch=4, time_mean=0.7, still_frames=backbone.video.length
+    `latent_frames` are those of each example.
+    """
+    form.check_frames(settings.still_frames, "Learning setting still_frames")
+    fewest, least = min(latent_frames), KINDS[kind].least_latent_frames
+    if fewest < least:
+        raise LearningError(
+            f"A {kind} is learned from clips of at least {form.frames(least)} frames; got one of {form.frames(fewest)}."
         )
-    # Wan 1.3B and 14B: what trainers in use take for pictures and short clips.
-    return LearningSettings(steps=800, rank=16, lr=1e-4, token_lr=1e-3, batch=1)
+
+
+def usual_settings(backbone: Backbone, kind: Kind) -> LearningSettings:
+    """The base model's own preset for this kind; every number can be overridden in the node."""
+    numbers: dict[str, Any] = backbone.presets[KINDS[kind].preset].numbers()
+    return LearningSettings(**numbers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..backbones.base import Backbone
-from ..concepts.concept import Kind, LowRank
+from ..concepts.concept import LowRank
+from ..concepts.kinds import KINDS, Kind, Loss
 from ..errors import CCVDError
 from .retention import FORMS, RetentionForm
 
@@ -45,7 +46,8 @@ class LearningSettings:
     appearance_share: float = 0.1
     """Motion only: share of the ordinary loss beside the loss on frame-to-frame differences."""
     still_frames: int = 1
-    """Every picture is learned as a still clip of so many frames too (4k + 1); 1: as a single frame only."""
+    """Every picture is learned as a still clip of so many frames too; 1: as a single frame only. The base model's
+    `VideoForm` says which numbers it can make."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -60,11 +62,7 @@ class LearningSettings:
             "time_shift": (self.time_shift > 0, "above 0", self.time_shift),
             "noise_from": (0 <= self.noise_from <= 1, "between 0 and 1", self.noise_from),
             "noise_to": (0 <= self.noise_to <= 1, "between 0 and 1", self.noise_to),
-            "still_frames": (
-                self.still_frames >= 1 and self.still_frames % 4 == 1,
-                "1, 5, 9, 13, ... (4k + 1)",
-                self.still_frames,
-            ),
+            "still_frames": (self.still_frames >= 1, "at least 1", self.still_frames),
             "appearance_share": (0 <= self.appearance_share <= 1, "between 0 and 1", self.appearance_share),
         }
         for name, (good, expected, got) in checks.items():
@@ -85,13 +83,20 @@ def motion_loss(
     """Appearance-debiased loss: frame-to-frame differences of prediction and target (after MotionDirector, JointTuner).
 
     What all frames share, the look of the clip, cancels in the differences; `appearance_share` of the ordinary loss
-    keeps the first frame anchored. A single frame has no motion: CCVDError.
+    keeps the first frame anchored. A single frame has no changes: CCVDError.
     """
     if prediction.shape[2] < 2:
-        raise CCVDError("A motion is learned from clips of at least 5 frames; got single pictures.")
+        raise CCVDError("Changes from frame to frame need clips of at least 2 latent frames; got single pictures.")
     error = target - prediction
     changes = error.diff(dim=2).square().mean()
     return (1 - appearance_share) * changes + appearance_share * error.square().mean()
+
+
+LOSSES: Mapping[Loss, Callable[[Tensor, Tensor, LearningSettings], Tensor]] = {
+    "error": lambda prediction, target, _: F.mse_loss(prediction, target),
+    "changes": lambda prediction, target, settings: motion_loss(prediction, target, settings.appearance_share),
+}
+"""What learning makes small, of prediction and target."""
 
 
 def video_loss(
@@ -100,10 +105,8 @@ def video_loss(
     kind: Kind,
     settings: LearningSettings,
 ) -> Float[Tensor, ""]:
-    """`motion_loss` for a motion, the mean squared error for all else."""
-    if kind == "motion":
-        return motion_loss(prediction, target, settings.appearance_share)
-    return F.mse_loss(prediction, target)
+    """The loss that is this kind's own."""
+    return LOSSES[KINDS[kind].loss](prediction, target, settings)
 
 
 def new_adapters(backbone: Backbone, kind: Kind, settings: LearningSettings) -> dict[str, LowRank]:

@@ -1,4 +1,4 @@
-"""The pictures and clips that come with the pack, and a word before the demo base is shown anything else.
+"""The pictures and clips that come with the pack, and a word before a base that knows only these is shown others.
 
 `scripts/make_demo_pictures.py` draws them.
 """
@@ -18,10 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from ...ccvd_core.backbones.base import Backbone
-from ...ccvd_core.learning.plan import is_demo_base
 
 FOLDER = Path(__file__).parents[2] / "demo" / "pictures"
-NOTE = "The demo model only knows emoji on plain backgrounds: of a photo it makes a blot. Photos need a Wan model."
 ALIKE = 0.03
 """Mean difference of pixels (0..1) up to which a picture is one of the pack's: a clip's compression, another size."""
 
@@ -47,8 +45,11 @@ def read_samples(what: str) -> list[tuple[Tensor, str]]:
 
 
 def notes_on_media(backbone: Backbone, media: Sequence[Float[Tensor, "1 3 frames height width"]]) -> list[str]:
-    """One line if a demo base is to learn from other pictures than the pack's; none on any other base."""
-    return [NOTE] if is_demo_base(backbone) and not all(map(comes_with_the_pack, media)) else []
+    """One line if a base that knows little is to learn from other pictures than the pack's; none on any other base."""
+    knows = backbone.video.knows
+    if not knows or all(map(comes_with_the_pack, media)):
+        return []
+    return [f"The demo model only knows {knows}: of a photo it makes a blot. Photos need a full-size model."]
 
 
 def comes_with_the_pack(pixels: Float[Tensor, "1 3 frames height width"]) -> bool:

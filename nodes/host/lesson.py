@@ -13,10 +13,12 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...ccvd_core.attaching.base_match import check_fits_base, sibling_notes
-from ...ccvd_core.concepts.concept import Concept, Kind, check_class_words, check_name
+from ...ccvd_core.concepts.concept import Concept, check_class_words, check_name
+from ...ccvd_core.concepts.kinds import KINDS, Kind
 from ...ccvd_core.concepts.whole_files import ReservedSpace
 from ...ccvd_core.errors import LearningError, LibraryError
-from ...ccvd_core.learning.learner import ConceptLearner, Example
+from ...ccvd_core.learning.example import Example
+from ...ccvd_core.learning.learner import ConceptLearner
 from ...ccvd_core.learning.media import to_floats
 from ...ccvd_core.learning.plan import LearningNeed, bytes_to_write
 from ...ccvd_core.learning.progress_file import ProgressFile
@@ -96,9 +98,9 @@ class Lesson:
             noise_to=noise_to,
         )
         form = self._backbone.video
-        self._cut = clip_cut(kind, form.rate, length, form.length, windows)
+        self._cut = clip_cut(KINDS[kind], form, length, windows)
         reader = MediaReader(
-            kind, self._cut, megapixels_percent * 10_000 or form.area, self._conditions.multiple, self._say
+            KINDS[kind], self._cut, megapixels_percent * 10_000 or form.area, self._conditions.multiple, self._say
         )
         self._items = reader.read(images or (), video or ())
         for item in self._items:

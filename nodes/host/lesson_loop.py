@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...ccvd_core.attaching.attachment import Attachment
-from ...ccvd_core.concepts.concept import Kind
+from ...ccvd_core.concepts.kinds import KINDS, Kind
 from ...ccvd_core.learning.learner import ConceptLearner
 from ...ccvd_core.learning.progress_file import ProgressFile
 from ...ccvd_core.learning.step import LearningSettings
@@ -25,7 +25,7 @@ from .training import CHECKPOINT_SECONDS, Clock, minutes
 
 PREVIEW_STEPS = 10
 STRIP = 4
-"""Frames of a motion that a preview shows side by side while it is learned."""
+"""Frames of what moves that a preview shows side by side while it is learned."""
 
 
 class LearningLoop:
@@ -44,8 +44,9 @@ class LearningLoop:
         node_id: str | None,
         say: Callable[[str], None],
     ) -> None:
-        self._model, self._vae, self._learner, self._kind, self._settings = model, vae, learner, kind, settings
+        self._model, self._vae, self._learner, self._settings = model, vae, learner, settings
         self._negative, self._progress, self._preview_every, self._say = negative, progress, preview_every, say
+        self._moves = KINDS[kind].moves
         self._attachment = Attachment(learner.backbone, [learner.live_adapters()])
         self._bar = comfy.utils.ProgressBar(settings.steps, node_id=node_id)
 
@@ -120,14 +121,14 @@ class LearningLoop:
         return frames.flatten(0, -4).float().clamp(0, 1).cpu()
 
     def finished(self) -> bytes:
-        """The finished concept's thumbnail as WebP: a picture, or a short clip of a motion."""
+        """The finished concept's thumbnail as WebP: a picture, or a short clip of what moves."""
         frames = self.preview()
-        if self._kind == "motion":
+        if self._moves:
             return clip_bytes(frames, self._learner.backbone.video.rate)
         return picture_bytes(frames[-1])
 
     def _show(self, frames: Tensor) -> None:
-        if self._kind == "motion":
+        if self._moves:
             self._send(strip([to_picture(frames[index]) for index in spread(len(frames), STRIP)]), 1024)
         else:
             self._send(to_picture(frames[-1]), 512)

@@ -11,14 +11,12 @@ import comfy.model_management as memory
 from comfy_api.latest import InputImpl
 from torch import Tensor
 
-from ...ccvd_core.concepts.concept import Kind
+from ...ccvd_core.backbones.video_form import VideoForm
+from ...ccvd_core.concepts.kinds import ConceptKind
 from ...ccvd_core.errors import CCVDError, MediaError
 from ...ccvd_core.learning.clips import ClipCut, LessonBudget, cut_images
 from ...ccvd_core.learning.media import check_media, prepare_pictures, still_clip, to_bytes, training_size
 from ...ccvd_core.learning.video_file import VideoFile, read_clip
-
-MOTION_FRAMES = 5
-"""Two latent frames: the fewest that show a motion."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +33,24 @@ class LessonItem:
 class MediaReader:
     """Reads the pictures and clips of one lesson, within one budget. `say` is told what is being read."""
 
-    def __init__(self, kind: Kind, cut: ClipCut, area: int, multiple: int, say: Callable[[str], None]) -> None:
+    def __init__(self, kind: ConceptKind, cut: ClipCut, area: int, multiple: int, say: Callable[[str], None]) -> None:
         """Sides become multiples of `multiple`, and frames at most `area` pixels."""
         self._kind, self._cut, self._area, self._multiple, self._say = kind, cut, area, multiple, say
         self._budget = LessonBudget()
 
     def read(self, images: Sequence[Tensor], videos: Sequence[Any]) -> list[LessonItem]:
-        """Pictures first, then clips. For a motion, a batch of `images` is the frames of one clip, at the base's rate.
+        """Pictures first, then clips. Of what moves, a batch of `images` is the frames of one clip, at the base's rate.
 
         Raises MediaError when there is nothing, or something that cannot be learned from.
         """
         items: list[LessonItem] = []
-        if self._kind == "motion":
+        if self._kind.moves:
             for number, batch in enumerate(images, 1):
-                if len(batch) < MOTION_FRAMES:
+                if len(batch) < self._cut.shortest:
                     raise MediaError(
-                        f"A motion is learned from clips of at least {MOTION_FRAMES} frames; got {len(batch)} pictures "
-                        "at a time. Connect clips to `video`, or the frames of a clip as one batch to `images`."
+                        f"A {self._kind.name} is learned from clips of at least {self._cut.shortest} frames; got "
+                        f"{len(batch)} pictures at a time. Connect clips to `video`, or the frames of a clip as one "
+                        "batch to `images`."
                     )
                 items.append(LessonItem(tuple(self._frames(batch, self._cut.rate, f"Batch {number} of `images`"))))
         else:
@@ -93,9 +92,9 @@ class MediaReader:
         return training_size(height, width, area=area, multiple=self._multiple)
 
 
-def clip_cut(kind: Kind, rate: float, length: int, usual_length: int, windows: Any) -> ClipCut:
+def clip_cut(kind: ConceptKind, form: VideoForm, length: int, windows: Any) -> ClipCut:
     """How clips of this kind are cut; `length` 0 takes what suits the base model."""
-    return ClipCut(rate, length or usual_length, windows, MOTION_FRAMES if kind == "motion" else 1)
+    return ClipCut(form.rate, length or form.length, windows, form.frames(kind.least_latent_frames), form.frame_step)
 
 
 def clips_summary(items: Sequence[LessonItem], cut: ClipCut) -> str:

@@ -12,10 +12,10 @@ import comfy.model_management as memory
 from torch import Tensor
 
 from ...ccvd_core.backbones.base import Backbone
-from ...ccvd_core.concepts.concept import Kind
+from ...ccvd_core.concepts.kinds import Kind
 from ...ccvd_core.concepts.whole_files import ReservedSpace, advice
 from ...ccvd_core.errors import LibraryError
-from ...ccvd_core.learning.plan import GIB, LearningNeed, check_fits, learning_need, preset
+from ...ccvd_core.learning.plan import GIB, LearningNeed, check_fits, learning_need, usual_settings
 from ...ccvd_core.learning.step import LearningSettings
 from .training import minutes
 
@@ -23,9 +23,12 @@ from .training import minutes
 def chosen_settings(
     backbone: Backbone, kind: Kind, steps: int, rank: int, lr: float, still_frames: int, **others: Any
 ) -> LearningSettings:
-    """The preset for this base with what the artist set; of the first four, 0 leaves what is usual."""
-    usual = preset(backbone, kind)
-    return replace(
+    """The preset for this base with what the artist set; of the first four, 0 leaves what is usual.
+
+    Raises CCVDError for what cannot be, and for still clips that the base cannot make.
+    """
+    usual = usual_settings(backbone, kind)
+    settings = replace(
         usual,
         steps=steps or usual.steps,
         rank=rank or usual.rank,
@@ -34,6 +37,8 @@ def chosen_settings(
         still_frames=still_frames or usual.still_frames,
         **others,
     )
+    backbone.video.check_frames(settings.still_frames, "Learning setting still_frames")
+    return settings
 
 
 def check_memory(

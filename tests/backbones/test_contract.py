@@ -10,7 +10,8 @@ import torch
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
-from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.example import Example
+from ccvd_core.learning.learner import ConceptLearner
 from ccvd_core.learning.step import LearningSettings
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.regions.regional_prompt import predict_prompts

@@ -19,7 +19,8 @@ from base import DemoBase, load_base
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
-from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.example import Example
+from ccvd_core.learning.learner import ConceptLearner
 from ccvd_core.learning.step import LearningSettings
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.prompts.aggregation import AggregationSettings

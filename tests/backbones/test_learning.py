@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,15 @@ import torch
 from torch import nn
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.backbones.base import Backbone, VideoForm
-from ccvd_core.backbones.wan_sites import wan_video
+from ccvd_core.backbones.base import Backbone
+from ccvd_core.backbones.video_form import VideoForm
+from ccvd_core.backbones.wan_families import wan_family
 from ccvd_core.concepts.concept import BaseFingerprint, Concept
+from ccvd_core.concepts.kinds import KINDS, Kind
 from ccvd_core.errors import CCVDError, LearningError, UnknownConceptError
-from ccvd_core.learning.learner import ConceptLearner, Example
-from ccvd_core.learning.plan import check_fits, learning_need, preset
+from ccvd_core.learning.example import Example
+from ccvd_core.learning.learner import ConceptLearner
+from ccvd_core.learning.plan import check_fits, learning_need, usual_settings
 from ccvd_core.learning.step import LearningSettings, motion_loss
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.prompts.aggregation import AggregationSettings
@@ -93,8 +97,8 @@ def test_nan_stops_with_the_last_good_state_and_says_what_to_do(wan: Backbone):
     with Attachment(wan, [learner.live_adapters()]) as attachment:
         learner.step(attachment)
         before = {key: value.clone() for key, value in learner.state().items()}
-        learner._lessons[0].latents.fill_(float("nan"))
-        learner._lessons[1].latents.fill_(float("nan"))
+        learner._examples[0].latents.fill_(float("nan"))
+        learner._examples[1].latents.fill_(float("nan"))
         with pytest.raises(LearningError, match=r"nan at step 2\. Lower the learning rate"):
             learner.step(attachment)
     assert learner.done == 1
@@ -126,7 +130,7 @@ def test_bad_lessons_are_refused(wan: Backbone, given: list[Example], kind: str,
     "bad",
     [{"steps": 0}, {"rank": 0}, {"rank": 1000}, {"lr": 0.0}, {"lr": float("nan")}, {"batch": 0}, {"retention": -1.0},
      {"retention": float("inf")}, {"time_shift": 0.0}, {"appearance_share": 2.0},
-     {"still_frames": 0}, {"still_frames": 8}],
+     {"still_frames": 0}],
 )  # fmt: skip
 def test_bad_settings_are_refused(bad: dict):
     with pytest.raises(CCVDError, match=next(iter(bad))):
@@ -152,16 +156,36 @@ def test_what_learning_needs_is_counted_before_it_starts(wan: Backbone):
         check_fits(need, need.total_bytes - 1)
 
 
-@pytest.mark.parametrize("kind", ["subject", "motion", "style"])
-def test_every_kind_has_a_preset(wan: Backbone, kind: str):
-    assert preset(wan, kind).steps > 0  # type: ignore[arg-type]
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_usual_settings_are_those_of_the_bases_own_preset(wan: Backbone, kind: Kind):
+    settings, preset = usual_settings(wan, kind), wan.presets[KINDS[kind].preset]
+    assert {name: getattr(settings, name) for name in preset.numbers()} == preset.numbers()
+    assert wan.video.makes(settings.still_frames)
+    other = copy.copy(wan)
+    other.presets = {"appearance": replace(preset, steps=7), "motion": replace(preset, steps=7)}
+    assert usual_settings(other, kind).steps == 7, "whatever the model's width"
 
 
 def test_a_base_says_what_it_makes(backbone: Backbone):
-    assert backbone.video == VideoForm(rate=8.0, length=9, area=128 * 128)
-    assert wan_video(16, 1536) == wan_video(16, 5120) == VideoForm(rate=16.0, length=33, area=500 * 500)
-    assert wan_video(48, 3072).rate == 24.0, "Wan 2.2 5B"
-    assert wan_video(48, 192).rate == 8.0, "narrower than any Wan"
+    demo, full = VideoForm(8.0, 9, 128 * 128, 4, "emoji on plain backgrounds"), VideoForm(16.0, 33, 500 * 500, 4)
+    assert backbone.video == demo
+    assert wan_family(16, 1536).video == wan_family(16, 5120).video == full
+    assert wan_family(48, 3072).video.rate == 24.0, "Wan 2.2 5B"
+    assert wan_family(48, 192).video.rate == 8.0, "narrower than any Wan"
+    assert wan_family(16, 1536).presets["appearance"].lr == 1e-4 and backbone.presets["appearance"].lr == 1e-3
+
+
+def test_media_and_still_clips_are_checked_against_the_model_that_learns(wan: Backbone):
+    """Another model makes any number of frames, and shows a motion in two."""
+    free = copy.copy(wan)
+    free.video = replace(wan.video, frame_step=1)
+    eight = replace(SETTINGS, still_frames=8)
+    with pytest.raises(CCVDError, match=r"still_frames must be 1, 5, 9, 13, \.\.\. \(4k \+ 1\) on this model; got 8"):
+        ConceptLearner(wan, examples(), "rex", "subject", "dog", eight)
+    assert ConceptLearner(free, examples(), "rex", "subject", "dog", eight).done == 0
+    for backbone, least in ((wan, 5), (free, 2)):
+        with pytest.raises(LearningError, match=f"clips of at least {least} frames; got one of 1"):
+            ConceptLearner(backbone, [*examples(), *examples(1, frames=1)], "rex", "motion", "dog", SETTINGS)
 
 
 def test_a_named_concept_acts_alone_and_a_plain_prompt_not_at_all(wan: Backbone):

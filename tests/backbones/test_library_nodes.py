@@ -351,7 +351,8 @@ def test_earlier_concepts_that_cannot_be_read_are_left_out_of_a_lesson(shelf: An
 
 
 def test_a_caption_may_write_the_name_in_capitals(backbones: dict[str, Backbone]) -> None:
-    from ccvd_core.learning.learner import ConceptLearner, Example
+    from ccvd_core.learning.example import Example
+    from ccvd_core.learning.learner import ConceptLearner
     from ccvd_core.learning.step import LearningSettings
 
     def learner(caption: str) -> Any:

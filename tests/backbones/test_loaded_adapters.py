@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ccvd_core.concepts.concept import Concept, Kind
+from ccvd_core.concepts.concept import Concept
+from ccvd_core.concepts.kinds import Kind
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from tests.backbones.conftest import TEXT_WIDTH
 from tests.backbones.demo_scenes import theirs

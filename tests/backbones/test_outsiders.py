@@ -18,8 +18,9 @@ from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.diffusers_wan import DIFFUSERS_NAMES, DiffusersWanBackbone
-from ccvd_core.concepts.concept import Concept, Kind, LowRank
+from ccvd_core.concepts.concept import Concept, LowRank
 from ccvd_core.concepts.file import load_concept, save_concept
+from ccvd_core.concepts.kinds import Kind
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.regions.regional_prompt import predict_prompts
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.example import Example
+from ccvd_core.learning.learner import ConceptLearner
 from ccvd_core.learning.step import LearningSettings
 from tests.backbones.conftest import HEAD_WIDTH, HEADS, TEXT_WIDTH
 from tests.backbones.pack import from_pack

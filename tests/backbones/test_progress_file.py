@@ -15,7 +15,8 @@ from ccvd_core.backbones.base import Backbone
 from ccvd_core.concepts import whole_files
 from ccvd_core.concepts.whole_files import ReservedSpace
 from ccvd_core.errors import LearningError, LibraryError
-from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.example import Example
+from ccvd_core.learning.learner import ConceptLearner
 from ccvd_core.learning.progress_file import ProgressFile
 from ccvd_core.learning.step import LearningSettings
 from tests.backbones.pack import from_pack

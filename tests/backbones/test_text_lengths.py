@@ -13,7 +13,8 @@ from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, EncodedText
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.errors import CCVDError
-from ccvd_core.learning.learner import ConceptLearner, Example
+from ccvd_core.learning.example import Example
+from ccvd_core.learning.learner import ConceptLearner
 from ccvd_core.learning.step import LearningSettings, draw_step, video_loss
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
@@ -51,7 +52,7 @@ def uneven(backbone: Backbone, training: None) -> Backbone:
 def learner(backbone: Backbone, kind: str) -> ConceptLearner:
     examples = [Example(NOISE[0], LONG), Example(NOISE[1], SHORT)]
     student = ConceptLearner(backbone, examples, "rex", kind, "dog", SETTINGS)  # type: ignore[arg-type]
-    assert {len(lesson.context) for lesson in student._lessons} == {8, 11}
+    assert {len(lesson.context) for lesson in student._examples} == {8, 11}
     with torch.no_grad():
         # From the start B and the tokens are zero: a gradient reaches A only later.
         for _, b in student._adapters.values():
@@ -73,11 +74,11 @@ def test_a_step_on_captions_of_two_lengths_is_the_mean_of_its_rows_alone(uneven:
         report = student.step(attachment)
         together = gradients(student)
         student._optimizer.zero_grad()
-        drawn = draw_step([lesson.latents.shape for lesson in student._lessons], SETTINGS, 0)
+        drawn = draw_step([lesson.latents.shape for lesson in student._examples], SETTINGS, 0)
         assert len(set(drawn.rows)) == 2, "the draw must mix both captions"
         losses = []
         for place, row in enumerate(drawn.rows):
-            lesson, t = student._lessons[row], drawn.times[place : place + 1]
+            lesson, t = student._examples[row], drawn.times[place : place + 1]
             clean, noise, path = lesson.latents[None], drawn.noise[place : place + 1], uneven.noise_path
             noisy, target = path.mix(clean, noise, t), path.target(clean, noise, t)
             attachment.set_adapters([student.live_adapters()])
@@ -142,6 +143,6 @@ def test_the_demo_model_learns_captions_beyond_its_32_rows(backbones: dict[str, 
     captions = ["a <rex> still", "a <rex> " + "moving right and down on very green grass " * 5]
     examples = [Example(torch.randn(16, 1, 4, 4), caption) for caption in captions]
     student = ConceptLearner(ComfyWanBackbone(model, reader), examples, "rex", "subject", "dog", SETTINGS)
-    assert len({len(lesson.context) for lesson in student._lessons}) == 2
+    assert len({len(lesson.context) for lesson in student._examples}) == 2
     with Attachment(student.backbone, [student.live_adapters()]) as attachment:
         assert all(0 < student.step(attachment).loss < 100 for _ in range(2))

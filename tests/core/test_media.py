@@ -15,7 +15,6 @@ from ccvd_core.errors import MediaError
 from ccvd_core.learning.media import (
     check_media,
     crop_window,
-    largest_frames,
     prepare_pictures,
     to_bytes,
     to_floats,
@@ -123,22 +122,6 @@ def test_the_crop_has_the_aspect_and_is_as_large_as_possible(height: int, width:
     # Within the half pixel that whole pixels cost, unless the crop is thinner than a pixel.
     assert abs(kept_w - kept_h * to_w / to_h) <= 0.5 * max(1, to_w / to_h) + 0.5 or 1 in (kept_h, kept_w)
     assert rows.start <= height - rows.stop + 1
-
-
-# Clips
-
-
-@given(st.integers(1, 10**6))
-def test_largest_frames(count: int) -> None:
-    frames = largest_frames(count)
-    assert frames % 4 == 1
-    assert frames <= count < frames + 4
-
-
-@pytest.mark.parametrize("count", [0, -3])
-def test_no_frames_at_all(count: int) -> None:
-    with pytest.raises(MediaError, match=f"got {count}"):
-        largest_frames(count)
 
 
 def test_an_empty_batch() -> None:

@@ -55,20 +55,20 @@ def test_every_token_belongs_to_the_frontmost_box_that_holds_its_centre(latents:
 
 def test_times_of_token_frames():
     assert frame_times(TokenGrid(1, 1, 1)) == [0.0]
-    assert frame_times(TokenGrid(3, 1, 1)) == [0.0, 2.5 / 8, 6.5 / 8]
-    assert frame_times(TokenGrid(3, 1, 1, stride=1)) == [0.0, 0.5, 1.0]
-    assert frame_times(TokenGrid(2, 1, 1, numbers=(1, 2), clip_length=3)) == [2.5 / 8, 6.5 / 8]
+    assert frame_times(TokenGrid(3, 1, 1, stride=4)) == [0.0, 2.5 / 8, 6.5 / 8]
+    assert frame_times(TokenGrid(3, 1, 1)) == [0.0, 0.5, 1.0]
+    assert frame_times(TokenGrid(2, 1, 1, stride=4, numbers=(1, 2), clip_length=3)) == [2.5 / 8, 6.5 / 8]
 
 
 def test_tokens_that_span_latent_frames():
     """Two latents a token: the clip's frames 0 to 4, then 5 to 12."""
-    assert frame_times(TokenGrid(2, 1, 1, span=2)) == [2 / 12, 8.5 / 12]
+    assert frame_times(TokenGrid(2, 1, 1, span=2, stride=4)) == [2 / 12, 8.5 / 12]
     # On the left until the second latent frame, then on the right: each latent is where it is at its own time.
     regions = scene(box((0.0, (0.0, 0.0, 0.5, 1.0)), (0.4, (0.0, 0.0, 0.5, 1.0)), (0.41, (0.5, 0.0, 0.5, 1.0))))
     shape, left, right = (4, 4, 2, 4), [1, 1, 0, 0], [0, 0, 1, 1]
-    masks = latent_masks(regions, shape, TokenGrid(2, 2, 4, span=2))[1, :, 0]
+    masks = latent_masks(regions, shape, TokenGrid(2, 2, 4, span=2, stride=4))[1, :, 0]
     assert masks.tolist() == [left, left, right, right]
-    window = TokenGrid(2, 2, 4, span=2, numbers=(-1, 1), clip_length=2)
+    window = TokenGrid(2, 2, 4, span=2, stride=4, numbers=(-1, 1), clip_length=2)
     masks = latent_masks(regions, shape, window)[1, :, 0]
     assert masks.tolist() == [[0] * 4, [0] * 4, right, right]
     seen = own_view(masks.view(1, 4, 1, 4), latent_grid(shape, window))[0, :, 0]

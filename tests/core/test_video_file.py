@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -22,6 +23,8 @@ from ccvd_core.learning.media import training_size
 from ccvd_core.learning.video_file import VideoFile, read_clip
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+four_step = partial(ClipCut, frame_step=4)
+"""How a model cuts that makes clips of 4 k + 1 frames."""
 
 
 def write(
@@ -61,25 +64,25 @@ SHADES = [10 * number for number in range(1, 25)]
 def test_five_seconds_at_24_become_the_bases_16_a_second(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"clip.{suffix}", SHADES, 24, codec="mpeg4" if suffix == "avi" else "libx264")
     expected = [SHADES[int(index * 1.5)] for index in range(16)]
-    assert shades(read(str(path), ClipCut(16, 9))) == [expected[:9]]
-    assert shades(read(io.BytesIO(path.read_bytes()), ClipCut(16, 5, "uniform"))) == [
+    assert shades(read(str(path), four_step(16, 9))) == [expected[:9]]
+    assert shades(read(io.BytesIO(path.read_bytes()), four_step(16, 5, "uniform"))) == [
         expected[start : start + 5] for start in (0, 6, 11)
     ]
-    assert shades(read(str(path), ClipCut(16, 33, "all"))) == [expected[:13]]
+    assert shades(read(str(path), four_step(16, 33, "all"))) == [expected[:13]]
 
 
 def test_frames_count_by_their_times_and_not_by_the_files_rate(tmp_path: Path) -> None:
     """A phone's clip: the second half at half the rate."""
     path = write(tmp_path / "phone.mkv", SHADES[:8], 8, times=[0, 1, 2, 3, 4, 6, 8, 10])
     expected = [SHADES[number] for number in (0, 1, 2, 3, 4, 4, 5, 5, 6)]
-    assert shades(read(str(path), ClipCut(8, 9))) == [expected]
+    assert shades(read(str(path), four_step(8, 9))) == [expected]
 
 
 def test_the_part_that_a_video_was_trimmed_to(tmp_path: Path) -> None:
     path = write(tmp_path / "clip.mp4", SHADES, 8)
-    assert shades(read(str(path), ClipCut(8, 5), start=1.0)) == [SHADES[8:13]]
+    assert shades(read(str(path), four_step(8, 5), start=1.0)) == [SHADES[8:13]]
     for windows in ("first", "all"):
-        assert shades(read(str(path), ClipCut(8, 33, windows), start=0.5, seconds=1.125)) == [SHADES[4:13]]
+        assert shades(read(str(path), four_step(8, 33, windows), start=0.5, seconds=1.125)) == [SHADES[4:13]]
 
 
 def test_a_clip_is_cropped_scaled_and_stood_upright(tmp_path: Path) -> None:
@@ -99,13 +102,13 @@ def test_a_clip_is_cropped_scaled_and_stood_upright(tmp_path: Path) -> None:
         asked.append((height, width))
         return (48, 48)
 
-    (piece,) = read_clip(VideoFile(str(path), "Clip 1"), ClipCut(8, 5), size_of, LessonBudget())
+    (piece,) = read_clip(VideoFile(str(path), "Clip 1"), four_step(8, 5), size_of, LessonBudget())
     assert asked == [(96, 192)] and piece.shape == (1, 3, 5, 48, 48) and piece.dtype == torch.uint8
     red, green = (piece[0, channel, 0].float() for channel in (0, 1))
     assert red[0].mean() < 8 and red[-1].mean() > 247
     # The middle half of the columns.
     assert green[:, 0].mean() == pytest.approx(64, abs=4) and green[:, -1].mean() == pytest.approx(191, abs=4)
-    again = read_clip(VideoFile(str(path), "Clip 1"), ClipCut(8, 5), size_of, LessonBudget())
+    again = read_clip(VideoFile(str(path), "Clip 1"), four_step(8, 5), size_of, LessonBudget())
     assert torch.equal(again[0], piece)
 
 
@@ -124,7 +127,9 @@ def test_reading_twice_gives_the_same_bits(tmp_path: Path, width: int, height: i
     def size_of(height: int, width: int) -> tuple[int, int]:
         return training_size(height, width, area=32 * 32)
 
-    first, *others = (read_clip(VideoFile(str(path), "x"), ClipCut(8, 9), size_of, LessonBudget())[0] for _ in range(6))
+    first, *others = (
+        read_clip(VideoFile(str(path), "x"), four_step(8, 9), size_of, LessonBudget())[0] for _ in range(6)
+    )
     assert all(torch.equal(first, other) for other in others)
 
 
@@ -133,24 +138,24 @@ def test_reading_twice_gives_the_same_bits(tmp_path: Path, width: int, height: i
 
 def test_files_that_are_no_video(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="Clip 1 cannot be read"):
-        read(str(tmp_path / "missing.mp4"), ClipCut(8, 9))
+        read(str(tmp_path / "missing.mp4"), four_step(8, 9))
     (tmp_path / "text.mp4").write_text("not a video " * 100)
     with pytest.raises(MediaError, match="Clip 1 cannot be read"):
-        read(str(tmp_path / "text.mp4"), ClipCut(8, 9))
+        read(str(tmp_path / "text.mp4"), four_step(8, 9))
     with av.open(tmp_path / "sound.wav", "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
         sound.sample_rate = 8000
         container.mux(stream.encode(sound))
     with pytest.raises(MediaError, match="Clip 1 has no video in it"):
-        read(str(tmp_path / "sound.wav"), ClipCut(8, 9))
+        read(str(tmp_path / "sound.wav"), four_step(8, 9))
 
 
 def test_a_truncated_file_gives_what_is_there(tmp_path: Path) -> None:
     path = write(tmp_path / "whole.mkv", SHADES, 8)
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
-    (window,) = shades(read(str(cut), ClipCut(8, 129)))
+    (window,) = shades(read(str(cut), four_step(8, 129)))
     assert window == SHADES[: len(window)] and 5 <= len(window) < 24
 
 
@@ -159,13 +164,13 @@ def test_too_large_and_too_long_is_said_before_anything_is_decoded(
 ) -> None:
     path = write(tmp_path / "clip.mp4", SHADES, 8)
     monkeypatch.setattr(video_file, "MAX_SECONDS", 2.0)
-    assert read(str(path), ClipCut(8, 9)), "of a long clip the beginning can be had"
+    assert read(str(path), four_step(8, 9)), "of a long clip the beginning can be had"
     with pytest.raises(MediaError, match=r"Clip 1 is too long: .*windows` first"):
-        read(str(path), ClipCut(8, 9, "uniform"))
+        read(str(path), four_step(8, 9, "uniform"))
     monkeypatch.setattr(video_file, "MAX_FRAME_PIXELS", 64 * 47)
     monkeypatch.setattr(video_file, "decoded", None)
     with pytest.raises(MediaError, match=r"Clip 1 is too large: .*got 64 x 48"):
-        read(str(path), ClipCut(8, 9))
+        read(str(path), four_step(8, 9))
 
 
 def test_a_header_that_says_a_smaller_size_is_not_believed(tmp_path: Path) -> None:
@@ -182,7 +187,7 @@ def test_a_header_that_says_a_smaller_size_is_not_believed(tmp_path: Path) -> No
             packet.stream = stream
             container.mux(packet)
     with pytest.raises(MediaError, match="Clip 1"):
-        read(str(lying), ClipCut(8, 5))
+        read(str(lying), four_step(8, 5))
 
 
 def test_cancel_is_heard_while_reading(tmp_path: Path) -> None:
@@ -198,16 +203,16 @@ def test_cancel_is_heard_while_reading(tmp_path: Path) -> None:
 
     path = write(tmp_path / "clip.mp4", SHADES, 8)
     with pytest.raises(Cancel):
-        read_clip(VideoFile(str(path), "Clip 1"), ClipCut(8, 9), lambda *_: (16, 16), LessonBudget(), tick)
+        read_clip(VideoFile(str(path), "Clip 1"), four_step(8, 9), lambda *_: (16, 16), LessonBudget(), tick)
 
 
 # Memory
 
 PEAK = """
 import sys
-from ccvd_core.clips import ClipCut, LessonBudget
-from ccvd_core.media import training_size
-from ccvd_core.video_file import VideoFile, read_clip
+from ccvd_core.learning.clips import ClipCut, LessonBudget
+from ccvd_core.learning.media import training_size
+from ccvd_core.learning.video_file import VideoFile, read_clip
 
 def megabytes():
     if sys.platform == "linux":  # where getrusage counts what the parent had too
@@ -217,7 +222,8 @@ def megabytes():
 
 before = megabytes()
 size_of = lambda height, width: training_size(height, width, area=256 * 256)
-windows = read_clip(VideoFile(sys.argv[1], "Clip 1"), ClipCut(16, 33, sys.argv[2]), size_of, LessonBudget())
+cut = ClipCut(16, 33, sys.argv[2], frame_step=4)
+windows = read_clip(VideoFile(sys.argv[1], "Clip 1"), cut, size_of, LessonBudget())
 print(len(windows), sum(window.shape[2] for window in windows), megabytes() - before)
 """
 

@@ -29,7 +29,7 @@ from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.noise_path import FlowPath
 from ccvd_core.concepts.concept import LowRank
 from ccvd_core.learning.learner import ConceptLearner
-from ccvd_core.learning.plan import preset
+from ccvd_core.learning.plan import usual_settings
 from ccvd_core.learning.step import LearningSettings
 from ccvd_core.number_types import number_type
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
@@ -157,7 +157,7 @@ def test_peft_merges_what_a_plain_sum_merges():
 def test_the_rivals_loop_is_concept_learner_without_tokens_and_retention(base: DemoBase):
     backbone, task = base.backbone(), TASKS[0]
     settings = replace(
-        preset(backbone, "subject"), steps=3, batch=2, seed=4, tokens=False, own_words_only=False, retention=0.0
+        usual_settings(backbone, "subject"), steps=3, batch=2, seed=4, tokens=False, own_words_only=False, retention=0.0
     )
     examples = task.examples(base, settings.still_frames)
     learner = ConceptLearner(backbone, examples, task.name, task.kind, task.class_words, settings)
@@ -321,7 +321,7 @@ def test_twelve_tasks_of_three_kinds_look_alikes_apart():
 def test_rivals_tell_tasks_apart_by_words_that_the_base_never_read(base: DemoBase):
     words = identifiers(base)
     assert len(set(words)) == len(TASKS) and set(words) <= set(UNUSED_WORDS)
-    data = task_data(base, TASKS[0], preset(base.backbone(), "subject"))
+    data = task_data(base, TASKS[0], usual_settings(base.backbone(), "subject"))
     assert all(f"a {words[0]} dog" in caption for caption in data.captions)
     assert all("a dog" in caption for caption in data.class_captions)
     batch = data.batch(base.backbone(), SETTINGS, 1)

@@ -19,7 +19,7 @@ from tasks import TASKS, TUNING_SEED
 from torch import Tensor
 from world import FRAMES, Scene
 
-from ccvd_core.concepts.concept import Kind
+from ccvd_core.concepts.kinds import Kind
 from ccvd_core.learning.step import LearningSettings
 
 STEPS, RATE, SAMPLING_STEPS, CLIPS = 40, 4e-3, 8, 4

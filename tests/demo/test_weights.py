@@ -17,7 +17,7 @@ from world import Scene
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.concepts.concept import Concept
-from ccvd_core.learning.plan import preset
+from ccvd_core.learning.plan import usual_settings
 from ccvd_core.number_types import fast_autocast
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.prompts.aggregation import AggregationSettings
@@ -50,7 +50,7 @@ def test_the_base_follows_captions_it_was_not_trained_on(base: DemoBase):
 
 @pytest.fixture(scope="module")
 def concept(base: DemoBase) -> Concept:
-    usual = preset(base.backbone(), REX.kind)
+    usual = usual_settings(base.backbone(), REX.kind)
     examples = REX.examples(base, usual.still_frames)
     return learn_from(base, REX, examples, (), replace(usual, steps=STEPS, lr=RATE))
 

@@ -1,0 +1,54 @@
+"""The kinds of concept: one row for each, with everything in which they differ. Plain data, read without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Kind = Literal["subject", "motion", "style"]
+Role = Literal["subject", "motion"]
+"""What a model's Linears do: text cross-attention (`subject`), or self-attention and feed-forward (`motion`)."""
+Loss = Literal["error", "changes"]
+"""What learning makes small: the error of the video, or above all of its changes from frame to frame."""
+PresetName = Literal["appearance", "motion"]
+Medium = Literal["pictures", "clips"]
+
+
+@dataclass(frozen=True)
+class ConceptKind:
+    """One kind: `role` says which Linears it adapts, `preset` which of a backbone's presets suits it (DESIGN 2.1)."""
+
+    name: Kind
+    role: Role
+    loss: Loss
+    preset: PresetName
+    least_latent_frames: int
+    """The fewest latent frames that show it: 1 of a look, which pictures show too, 2 of a motion."""
+
+    def __post_init__(self) -> None:
+        if self.least_latent_frames < 1:
+            raise ValueError(f"{self.name}: 1 latent frame or more shows it, not {self.least_latent_frames}")
+
+    @property
+    def moves(self) -> bool:
+        """Only clips show it; pictures that come together are the frames of one."""
+        return self.least_latent_frames > 1
+
+    @property
+    def medium(self) -> Medium:
+        """What artists bring to teach it."""
+        return "clips" if self.moves else "pictures"
+
+
+ROWS = (
+    ConceptKind("subject", "subject", "error", "appearance", 1),
+    ConceptKind("motion", "motion", "changes", "motion", 2),
+    ConceptKind("style", "subject", "error", "appearance", 1),
+)
+
+KINDS: Mapping[Kind, ConceptKind] = {row.name: row for row in ROWS}
+"""By name, in the order in which they are offered."""
+
+if tuple(KINDS) != get_args(Kind):
+    raise ValueError(f"the table of kinds has the rows {', '.join(KINDS)}, the type Kind {', '.join(get_args(Kind))}")

@@ -1,0 +1,81 @@
+"""What a concept is learned from: a picture or clip with its caption, and the caption as the model reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ..backbones.base import Backbone
+from ..errors import LearningError
+from ..prompts.concept_tokens import PlacedTokens, layer_contexts, place_tokens
+from ..prompts.mentions import Prompt, mention_rows, named_concepts, parse_prompt
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture or clip to learn from: latents as the model wants them, its caption with `<name>` in it, and what the
+    model is shown with it (see `ConceptPrompt`)."""
+
+    latents: Float[Tensor, "channels frames height width"]
+    caption: str
+    shown: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReadExample:
+    """An example with its caption encoded once, in float32 on the learner's device."""
+
+    latents: Tensor
+    context: Float[Tensor, "rows width"]
+    prompt: Prompt
+    pieces: tuple[str, ...]
+    shown: Mapping[str, Any]
+
+    @property
+    def word_rows(self) -> int:
+        """Text rows of the class words at their first mention."""
+        return len(mention_rows(self.pieces, self.prompt.mentions[0]))
+
+    def place(self, name: str, tokens: Float[Tensor, "layers words width"]) -> tuple[PlacedTokens, ...]:
+        """A concept's tokens on its rows of the caption."""
+        return place_tokens(self.prompt, self.pieces, {name: tokens})
+
+
+def read_example(
+    example: Example, backbone: Backbone, name: str, class_words: str, device: torch.device
+) -> ReadExample:
+    """Encode an example's caption. Raises LearningError if it does not name the concept."""
+
+    def kept(tensor: Tensor) -> Tensor:
+        return tensor.detach().to(device, torch.float32).clone()
+
+    caption = example.caption.strip() or f"<{name}>"
+    if name not in named_concepts(caption):
+        raise LearningError(
+            f"The caption {caption!r} does not say where the concept is: write <{name}> in it, "
+            f"for example 'a <{name}> on grass'."
+        )
+    prompt = parse_prompt(caption, {name: class_words})
+    encoded = backbone.encode(prompt.text)
+    shown = {key: kept(value) if torch.is_tensor(value) else value for key, value in example.shown.items()}
+    return ReadExample(kept(example.latents), kept(encoded.context), prompt, encoded.pieces, shown)
+
+
+def concept_keys(
+    examples: Sequence[ReadExample], name: str, tokens: Float[Tensor, "layers words width"]
+) -> tuple[Float[Tensor, "layers width"], Float[Tensor, "layers width"]]:
+    """h and its class-words twin: mean over the concept's rows on its training prompts, unit norm (DESIGN 2.2)."""
+    own, bare = [], []
+    for example in examples:
+        placed = example.place(name, tokens)
+        rows = sorted({row for part in placed for row in part.rows})
+        own.append(layer_contexts(example.context, len(tokens), placed)[:, rows])
+        bare.append(example.context[rows].expand(len(tokens), -1, -1))
+    own_key, bare_key = (F.normalize(torch.cat(parts, 1).mean(1), dim=-1) for parts in (own, bare))
+    return own_key, bare_key
