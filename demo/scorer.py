@@ -66,8 +66,6 @@ class ActorReading:
     subject: str
     motion: str
     path: NDArray[np.float64]
-    match_first: float
-    match_last: float
 
 
 @dataclass(frozen=True)
@@ -171,13 +169,13 @@ class Scorer:
         left = left.flip(0) if backwards else left
         actors: list[ActorReading] = []
         for found in last if backwards else first:
-            path, matches = track(left, found, background, style)
+            path = track(left, found, background, style)
             left = torch.stack(
                 [erase(cells, replace(found, centre=(x, y)), FINE) for cells, (x, y) in zip(left, path, strict=True)]
             )
             if backwards:
-                path, matches = path[::-1], matches[::-1]
-            actors.append(ActorReading(found.subject, name_motion(path), path, matches[0], matches[-1]))
+                path = path[::-1]
+            actors.append(ActorReading(found.subject, name_motion(path), path))
         return Reading(background, style, tuple(actors), first, last)
 
     def score(self, clip: Tensor, scene: Scene) -> Score:
@@ -231,10 +229,8 @@ def name_motion(path: NDArray[np.float64], motions: Sequence[str] = world.MOTION
     return best if travel >= STILL else "still"
 
 
-def track(
-    differences: Tensor, found: Found, background: str, style: str
-) -> tuple[NDArray[np.float64], tuple[float, ...]]:
-    """Follow a sprite from the first of the frames [F, 3, h, w] on: its centres [F, 2] and its match per frame.
+def track(differences: Tensor, found: Found, background: str, style: str) -> NDArray[np.float64]:
+    """Follow a sprite from the first of the frames [F, 3, h, w] on: its centres [F, 2].
 
     The place of best match wins, less a small price for leaps, so that a stronger neighbour does not catch the track.
     """
@@ -249,14 +245,12 @@ def track(
     grid = torch.arange(match.shape[-1]) * float(FINE) + CANVAS / 2 - MARGIN
     x, y = found.centre
     path: list[tuple[float, float]] = []
-    matches: list[float] = []
     for frame in match:
         leap = ((grid[None, :] - x).square() + (grid[:, None] - y).square()) / SIZE**2
         row, column = divmod(int((frame - leap).argmax()), len(grid))
         x, y = float(grid[column]), float(grid[row])
         path.append((x, y))
-        matches.append(float(frame[row, column]))
-    return np.asarray(path), tuple(matches)
+    return np.asarray(path)
 
 
 def refine(

@@ -231,24 +231,8 @@ def _passed_through(node: Json, slot: int) -> int | None:
     return None
 
 
-def nodes_of(prompt: Prompt, class_type: str) -> list[str]:
-    """Ids of the nodes of a class, in the order of the workflow."""
-    return [node_id for node_id, node in prompt.items() if node["class_type"] == class_type]
-
-
-def set_inputs(prompt: Prompt, class_type: str, /, **values: Any) -> None:
-    """Set inputs of every node of a class in a prompt. Raises WorkflowError where there is no such node or input."""
-    node_ids = nodes_of(prompt, class_type)
-    if not node_ids:
-        raise WorkflowError(f"The workflow has no {class_type} node.")
-    for node_id in node_ids:
-        inputs = prompt[node_id]["inputs"]
-        _check_names(class_type, values, inputs)
-        inputs |= {name: _as_api_value(value) for name, value in values.items()}
-
-
 def set_widgets(workflow: Json, object_info: Mapping[str, Json], class_type: str, /, **values: Any) -> None:
-    """Set widgets of every node of a class in a saved workflow. Raises WorkflowError as `set_inputs` does."""
+    """Set widgets of every node of a class in a saved workflow. Raises WorkflowError without such a node or widget."""
     nodes = [node for node in workflow["nodes"] if node["type"] == class_type]
     if not nodes:
         raise WorkflowError(f"The workflow has no {class_type} node.")

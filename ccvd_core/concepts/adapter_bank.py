@@ -76,21 +76,14 @@ class BankModule(nn.Module):
         return {site: AdapterBank(down, up, owner) for site, down, up, owner in parts}
 
 
-def low_rank_delta(
-    x: Float[Tensor, "*rows in"], bank: AdapterBank, weight: Float[Tensor, "*#rows concepts"]
-) -> Float[Tensor, "*rows out"]:
-    """((x A^T) * w) B^T: what the adapters add to a Linear's output.
-
-    `weight` is the concepts' weight at each row (broadcast over rows): the aggregation weight of the layer times the
-    row gate. Equal to merging dW = sum_j w_j B_j A_j into the Linear (DESIGN 2.2).
-    """
-    return gated_delta(x, bank, weight[..., bank.owner])
-
-
 def gated_delta(
     x: Float[Tensor, "*rows in"], bank: AdapterBank, gate: Float[Tensor, "*#rows ranks"]
 ) -> Float[Tensor, "*rows out"]:
-    """`low_rank_delta` with a weight for every rank."""
+    """((x A^T) * w) B^T: what the adapters add to a Linear's output.
+
+    `gate` is w, the weight of every rank at each row (broadcast over rows): its concept's aggregation weight of the
+    layer times the row gate. Equal to merging dW = sum_j w_j B_j A_j into the Linear (DESIGN 2.2).
+    """
     return F.linear(F.linear(x, bank.down) * gate.to(x.dtype), bank.up)
 
 

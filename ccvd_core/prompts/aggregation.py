@@ -27,15 +27,13 @@ class AggregationSettings:
 
     `sharpness` is p. `top_k` keeps the k most relevant concepts per layer (0: all). `participants`: only concepts that
     the prompt names, or all of the library, as in the papers. With `pinned`, every named concept has weight 1 and the
-    others at most their own relevance to the power p, so that one concept never dilutes another. `floor` is the least
-    weight of a named concept when nothing is pinned.
+    others at most their own relevance to the power p, so that one concept never dilutes another.
     """
 
     sharpness: float = 4.0
     top_k: int = 0
     participants: Participants = "named"
     pinned: bool = True
-    floor: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.sharpness <= 64:
@@ -44,8 +42,6 @@ class AggregationSettings:
             raise CCVDError(f"Top-k must be 0 (all) or more; got {self.top_k}.")
         if self.participants not in PARTICIPANTS:
             raise CCVDError(f"Participants must be one of {', '.join(PARTICIPANTS)}; got {self.participants!r}.")
-        if not 0 <= self.floor <= 1:
-            raise CCVDError(f"The floor must be between 0 and 1; got {self.floor}.")
 
 
 PAPER_SETTINGS = AggregationSettings(sharpness=2.0, participants="all", pinned=False)
@@ -95,25 +91,7 @@ def aggregation_weights(
         return torch.where(named, 1.0, powers / powers.sum(1, keepdim=True).clamp_min(1.0)).float()
     # Scaling by the largest first keeps high powers away from underflow; the shares do not change.
     powers = (powers / powers.amax(1, keepdim=True).clamp_min(1e-30)).pow(settings.sharpness)
-    weights = powers / powers.sum(1, keepdim=True).clamp_min(1e-30)
-    if settings.floor:
-        weights = raise_to_floor(weights, named, settings.floor)
-    return weights.float()
-
-
-def raise_to_floor(
-    weights: Float[Tensor, "layers concepts"], named: Bool[Tensor, " concepts"], floor: float
-) -> Float[Tensor, "layers concepts"]:
-    """Give every named concept at least `floor`, or an equal share if the floors exceed 1; the others shrink alike."""
-    count = int(named.sum())
-    if not count:
-        return weights
-    least = min(floor, 1.0 / count)
-    raised = torch.where(named, weights.clamp_min(least), 0)
-    spare_wanted = torch.where(named, raised - least, weights)
-    spare = 1.0 - least * count
-    scale = spare / spare_wanted.sum(1, keepdim=True).clamp_min(1e-30)
-    return torch.where(named, least, 0) + spare_wanted * scale.clamp_max(1.0)
+    return (powers / powers.sum(1, keepdim=True).clamp_min(1e-30)).float()
 
 
 def describe_relevance(

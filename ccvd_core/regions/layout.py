@@ -129,27 +129,6 @@ def keyframe_from(value: Any, where: str) -> Keyframe:
     return Keyframe(number_in(keyframe.get("t"), f"{where}: t", 0.0, 1.0), (x, y, width, height))
 
 
-def serialize_layout(layout: RegionLayout) -> str:
-    """The JSON that `parse_layout` reads back as the same layout."""
-    value = {
-        "version": VERSION,
-        "width": layout.width,
-        "height": layout.height,
-        "regions": [
-            {
-                "name": region.name,
-                "prompt": region.prompt,
-                "color": region.color,
-                "strength": region.strength,
-                "keyframes": [{"t": keyframe.t, "box": list(keyframe.box)} for keyframe in region.keyframes],
-                "locked": region.locked,
-            }
-            for region in layout.regions
-        ],
-    }
-    return json.dumps(value, ensure_ascii=False)
-
-
 def refuse(where: str, expected: str, got: str) -> NoReturn:
     raise RegionLayoutError(f"The region layout cannot be used. {where}: expected {expected}; got {got}.")
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .backgrounds import BACKGROUNDS, SIZE, background_image
+from .backgrounds import BACKGROUNDS, background_image
 from .scenes import place
 from .styles import HELD_OUT_STYLES, STYLES, apply_style
 from .subjects import CLASSES, HELD_OUT, Look, held_out_subject, members, varied
@@ -89,8 +89,3 @@ def settings(held_out: bool) -> tuple[tuple[tuple[str, str], ...], Tensor]:
     styles = (*STYLES, *HELD_OUT_STYLES) if held_out else tuple(STYLES)
     pairs = tuple((background, style) for style in styles for background in BACKGROUNDS)
     return pairs, torch.stack([styled_background(*pair, COARSE) for pair in pairs])
-
-
-def cells_of(size: int = SIZE, cell: int = COARSE) -> int:
-    """Cells along a side."""
-    return size // cell

@@ -19,9 +19,9 @@ CURVE_POINTS = 200
 """Of the loss curve that a concept's file keeps."""
 
 
-def thinned(losses: Sequence[float], points: int = CURVE_POINTS) -> list[float]:
-    """A curve of at most so many points: means of equal stretches."""
-    count = min(points, len(losses))
+def thinned(losses: Sequence[float]) -> list[float]:
+    """A curve of at most `CURVE_POINTS`: means of equal stretches."""
+    count = min(CURVE_POINTS, len(losses))
     edges = [round(index * len(losses) / count) for index in range(count + 1)] if count else []
     return [round(sum(losses[a:b]) / (b - a), 6) for a, b in itertools.pairwise(edges)]
 

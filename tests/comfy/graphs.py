@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -163,6 +164,11 @@ def run(server: ComfyServer, graph: Graph, into: Run | None = None) -> Run:
     result = into or Run()
     result.history = server.run(graph.nodes, lambda kind, data: result.events.append((kind, data)))
     return result
+
+
+def nodes_of(prompt: Mapping[str, Any], class_type: str) -> list[str]:
+    """Ids of the nodes of a class, in the order of the workflow."""
+    return [node_id for node_id, node in prompt.items() if node["class_type"] == class_type]
 
 
 def concept_file(server: ComfyServer, library: str, name: str) -> Path:

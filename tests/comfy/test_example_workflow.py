@@ -10,7 +10,7 @@ import av
 import pytest
 from PIL import Image
 
-from .graphs import concept_file
+from .graphs import concept_file, nodes_of
 
 if TYPE_CHECKING:
     from comfy_server import ComfyServer
@@ -30,10 +30,11 @@ def frames_of(video: Path) -> list[Any]:
 
 def test_it_learns_and_makes_a_video(server: ComfyServer) -> None:
     """The graph as it is, with nothing prepared, but for the learning steps: all of them take minutes."""
-    from workflow import nodes_of, set_inputs, to_prompt
+    from workflow import set_widgets, to_prompt
 
-    prompt = to_prompt(workflow("1 Learn a concept and make a video"), server.object_info())
-    set_inputs(prompt, "CCVD_LearnConcept", steps=5)
+    shipped = workflow("1 Learn a concept and make a video")
+    set_widgets(shipped, server.object_info(), "CCVD_LearnConcept", steps=5)
+    prompt = to_prompt(shipped, server.object_info())
     (saver,) = nodes_of(prompt, "SaveVideo")
     outputs = server.run(prompt)["outputs"]
     assert concept_file(server, "my_concepts", "rex").is_file()
@@ -49,10 +50,11 @@ def test_it_learns_and_makes_a_video(server: ComfyServer) -> None:
 
 def test_it_learns_two_concepts_and_puts_each_in_its_region(server: ComfyServer) -> None:
     """The graph as it is, with nothing prepared, but for the learning steps."""
-    from workflow import nodes_of, set_inputs, to_prompt
+    from workflow import set_widgets, to_prompt
 
-    prompt = to_prompt(workflow("2 Two concepts in one scene"), server.object_info())
-    set_inputs(prompt, "CCVD_LearnConcept", steps=5)
+    shipped = workflow("2 Two concepts in one scene")
+    set_widgets(shipped, server.object_info(), "CCVD_LearnConcept", steps=5)
+    prompt = to_prompt(shipped, server.object_info())
     (saver,) = nodes_of(prompt, "SaveVideo")
     outputs = server.run(prompt)["outputs"]
     assert all(concept_file(server, "my_scene", name).is_file() for name in ("rex", "cab"))

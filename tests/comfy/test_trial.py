@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from .graphs import nodes_of
+
 if TYPE_CHECKING:
     from comfy_server import ComfyServer
 
@@ -69,7 +71,7 @@ def test_results_are_numbered_together(tmp_path: Path) -> None:
 
 def test_the_video_is_named_after_the_concept(server: ComfyServer) -> None:
     from material import own_lesson
-    from workflow import nodes_of, to_prompt
+    from workflow import to_prompt
 
     lesson = own_lesson(own(DEMO / "wolf", name="Mimi"), Path())
     prompt = to_prompt(quick(server, lesson), server.object_info())
@@ -249,7 +251,7 @@ def test_own_files_take_the_place_of_the_demo_pictures(
     """The workflow as the page will show it, and as it runs."""
     import trial
     from material import LOADERS, own_lesson, put_material
-    from workflow import nodes_of, to_prompt
+    from workflow import to_prompt
 
     lesson = own_lesson(own(DEMO / what, kind, name=what), tmp_path)
     folder = put_material(server, lesson)

@@ -9,7 +9,6 @@ from ccvd_core.concepts.adapter_bank import (
     BankModule,
     add_gated_delta,
     gated_delta,
-    low_rank_delta,
     owns_its_memory,
     stack_adapters,
     stack_banks,
@@ -33,7 +32,7 @@ def test_forward_and_gradients_equal_peft():
     x = torch.randn(4, 7, 6, dtype=torch.float64)
     bank = stack_adapters(ours)
     assert bank is not None
-    output = linear(x) + low_rank_delta(x, bank, torch.ones(2, dtype=torch.float64))
+    output = linear(x) + gated_delta(x, bank, torch.ones(5, dtype=torch.float64))
     output.square().sum().backward()
 
     configs = [LoraConfig(r=3, lora_alpha=6, target_modules=["0"]), LoraConfig(r=2, lora_alpha=1, target_modules=["0"])]
@@ -62,7 +61,7 @@ def test_row_weights_equal_merging_row_by_row():
     assert bank is not None
     x = torch.randn(2, 5, 6, dtype=torch.float64)
     weight = torch.rand(2, 5, 2, dtype=torch.float64)
-    output = low_rank_delta(x, bank, weight)
+    output = gated_delta(x, bank, weight[..., bank.owner])
     for batch in range(2):
         for row in range(5):
             merged = sum(weight[batch, row, j] * low.scale * low.b @ low.a for j, low in enumerate(ours))
@@ -74,7 +73,7 @@ def test_a_zero_weight_leaves_the_output_bit_identical():
     assert bank is not None
     x = torch.randn(2, 5, 6, dtype=torch.float64)
     output = torch.randn(2, 5, 5, dtype=torch.float64)
-    assert torch.equal(output + low_rank_delta(x, bank, torch.zeros(1)), output)
+    assert torch.equal(output + gated_delta(x, bank, torch.zeros(3)), output)
 
 
 def test_concepts_without_an_adapter_here_keep_their_column():

@@ -55,18 +55,6 @@ def test_order_does_not_matter(seed: int, sharpness: float, top_k: int, pinned: 
     torch.testing.assert_close(shuffled, straight[:, order], atol=1e-6, rtol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 10_000), st.floats(0.05, 1.0), st.integers(1, 3))
-def test_unrelated_concepts_cannot_push_a_named_one_below_the_floor(seed: int, floor: float, count: int):
-    contexts, keys = random_case(seed, concepts=6)
-    named = torch.zeros(6, dtype=torch.bool)
-    named[:count] = True
-    rules = AggregationSettings(2.0, participants="all", pinned=False, floor=floor)
-    weights = aggregation_weights(relevance(contexts, keys), named, rules)
-    assert (weights[:, :count] >= min(floor, 1 / count) - 1e-6).all()
-    assert (weights.sum(1) <= 1 + 1e-5).all()
-
-
 def test_a_pinned_concept_has_full_weight_whatever_else_is_in_the_library():
     contexts, keys = random_case(3, concepts=6)
     named = torch.tensor([False, True, False, False, True, False])

@@ -3,18 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from ccvd_core.regions.layout import MAX_TEXT, RegionLayoutError, parse_layout, serialize_layout
+from ccvd_core.regions.layout import MAX_TEXT, RegionLayoutError, parse_layout
 
 CASES = json.loads((Path(__file__).parents[1] / "data" / "region_layout_cases.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("case", CASES["good"], ids=lambda case: case["name"])
-def test_good_layouts_are_read_and_written(case: dict):
+def test_good_layouts_are_read(case: dict):
     layout = parse_layout(case["text"])
     assert len(layout.regions) == case["regions"] and [layout.width, layout.height] == case["size"]
     for expected in case.get("boxes", []):
         assert layout.regions[expected["region"]].box_at(expected["t"]) == pytest.approx(expected["box"], abs=1e-12)
-    assert parse_layout(serialize_layout(layout)) == layout
 
 
 @pytest.mark.parametrize("case", CASES["bad"], ids=lambda case: case["name"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from workflow import WorkflowError, nodes_of, set_inputs, set_widgets, to_prompt, widget_values
+from workflow import WorkflowError, set_widgets, to_prompt, widget_values
 
 INFO: dict[str, dict[str, Any]] = {
     "Loader": {"input": {"required": {"image": [["a.png", "b.png"], {"image_upload": True}]}}},
@@ -139,17 +139,6 @@ def test_an_unknown_node_is_named() -> None:
 def test_subgraphs_are_refused() -> None:
     with pytest.raises(WorkflowError, match="subgraphs"):
         to_prompt({"nodes": [], "links": [], "definitions": {"subgraphs": [{}]}}, INFO)
-
-
-def test_inputs_are_set_by_class_and_mistakes_are_named() -> None:
-    prompt = to_prompt({"nodes": [node(1, "Filter", (0.5,)), node(2, "Filter", (0.6,))], "links": []}, INFO)
-    assert nodes_of(prompt, "Filter") == ["1", "2"]
-    set_inputs(prompt, "Filter", amount=0.1)
-    assert [prompt[key]["inputs"]["amount"] for key in "12"] == [0.1, 0.1]
-    with pytest.raises(WorkflowError, match="no input amuont; it has amount"):
-        set_inputs(prompt, "Filter", amuont=0.1)
-    with pytest.raises(WorkflowError, match="no Saver node"):
-        set_inputs(prompt, "Saver", prefix="x")
 
 
 @pytest.mark.parametrize(
