@@ -30,6 +30,10 @@ class ConceptFileError(CCVDError):
     """A file is not a concept, or is damaged."""
 
 
+class LoraFileError(CCVDError):
+    """Another tool's LoRA file cannot become a concept, or a concept cannot be written as one."""
+
+
 class LibraryError(CCVDError):
     """The library folder cannot be read or written, or a name is taken or not allowed."""
 

@@ -4,7 +4,8 @@ import { inputIndex, isLinked, placesOf, textOf, upstream, widgetValue } from ".
 import { parseLayout } from "./region_layout.js";
 
 const AGGREGATE = "CCVD_AggregateAdapters";
-const LEARN = "CCVD_LearnConcept";
+/** What adds a concept `name` to a `library`. */
+const MAKERS = ["CCVD_LearnConcept", "CCVD_ImportLora"];
 const SHELF = "CCVD_ConceptLibrary";
 const SAMPLER = "CCVD_Sampler";
 const REGIONS = "CCVD_RegionMask";
@@ -18,7 +19,7 @@ const MENTION = /<([^<>\s]+)>/g;
  */
 export function hintsFor(rootGraph, libraries, texts) {
   const places = placesOf(rootGraph).filter(({ node }) => node.mode !== 2 && node.mode !== 4);
-  const learned = places.filter(({ node }) => node.type === LEARN).map(({ node }) => writtenName(widgetValue(node, "name")));
+  const learned = places.filter(({ node }) => MAKERS.includes(node.type)).map(({ node }) => writtenName(widgetValue(node, "name")));
   const known = new Set([...Object.values(libraries).flat(), ...learned].filter(Boolean));
   const hints = places.flatMap((place) => [
     ...wiringHints(place, texts),
@@ -66,10 +67,10 @@ function promptHints(place, libraries, texts) {
 /** Concepts of the libraries that may be connected to Aggregate Adapters, with those that are only going to be learned. */
 function offered(place, libraries) {
   const index = inputIndex(place.node, "library");
-  const shelves = [SHELF, LEARN].flatMap((type) => [...upstream(place, index, type).found.values()]);
+  const shelves = [SHELF, ...MAKERS].flatMap((type) => [...upstream(place, index, type).found.values()]);
   return new Set(shelves.flatMap(({ node }) => [
     ...(libraries[String(widgetValue(node, "library") ?? "").trim().toLowerCase()] ?? []),
-    ...(node.type === LEARN ? [writtenName(widgetValue(node, "name"))] : []),
+    ...(MAKERS.includes(node.type) ? [writtenName(widgetValue(node, "name"))] : []),
   ]).filter(Boolean));
 }
 

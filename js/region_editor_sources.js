@@ -2,8 +2,8 @@
 
 import { api } from "../../scripts/api.js";
 
-const LEARNERS = "CCVD_LearnConcept";
-const SHELVES = ["CCVD_LearnConcept", "CCVD_ConceptLibrary"];
+const MAKERS = ["CCVD_LearnConcept", "CCVD_ImportLora"];
+const SHELVES = [...MAKERS, "CCVD_ConceptLibrary"];
 
 /** Value of a node's widget, or undefined. */
 export function widgetValue(node, name) {
@@ -25,7 +25,7 @@ export async function conceptGroups(rootGraph, inGraph) {
   const answer = await api.fetchApi("/ccvd/concepts");
   const { libraries = {} } = answer.ok ? await answer.json() : {};
   const nodes = allNodes(rootGraph);
-  const learned = nodes.filter((node) => node.type === LEARNERS).map((node) => widgetValue(node, "name")).filter(Boolean);
+  const learned = nodes.filter((node) => MAKERS.includes(node.type)).map((node) => widgetValue(node, "name")).filter(Boolean);
   const used = new Set(nodes.filter((node) => SHELVES.includes(node.type)).map((node) => widgetValue(node, "library")));
   const names = Object.keys(libraries).sort((a, b) => used.has(b) - used.has(a));
   const groups = [[inGraph, [...new Set(learned)]], ...names.map((name) => [name, libraries[name]])];

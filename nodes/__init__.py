@@ -10,6 +10,7 @@ from .concept_library import ConceptLibraryNode
 from .demo_model import DemoModel
 from .demo_pictures import DemoPictures
 from .host.libraries import register_model_folder
+from .import_lora import ImportLora
 from .learn_concept import LearnConcept
 from .region_mask import RegionMask
 from .region_sampling import RegionSampling
@@ -30,6 +31,7 @@ class CCVDExtension(ComfyExtension):
             DemoModel,
             DemoPictures,
             LearnConcept,
+            ImportLora,
             ConceptLibraryNode,
             AggregateAdapters,
             RegionMask,

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import folder_paths
 from comfy_api.latest import io, ui
 
 from ..ccvd_core.concepts.adjustments import parse_adjustments
 from ..ccvd_core.concepts.header import ConceptHeader
 from ..ccvd_core.concepts.library import ConceptLibrary
+from ..ccvd_core.concepts.library_files import SUFFIX
+from ..ccvd_core.concepts.lora_export import write_lora
+from ..ccvd_core.errors import CCVDError
 from .host.libraries import LibrarySelection, LibraryType, libraries, open_library, other_libraries
 from .host.pictures import text_picture
 from .host.previews import preview_grid
 from .host.search_words import SEARCH_WORDS
 
+EXPORT_FOLDER = "ccvd"
+"""In models/loras, with a folder for each library."""
 MOST_PROBLEMS = 20
 """Files that cannot be used of which the listing says why."""
 
@@ -40,19 +47,27 @@ class ConceptLibraryNode(io.ComfyNode):
                     tooltip="One concept per line: `rex 0.8` sets its strength, `rex off` switches it off. "
                     "Concepts that are not listed are on with strength 1.",
                 ),
+                io.Boolean.Input(
+                    "export_loras",
+                    default=False,
+                    optional=True,
+                    tooltip="Also write each concept that is on as an ordinary LoRA into ComfyUI/models/loras/ccvd, "
+                    "for Load LoRA and other tools. Concept tokens are not in it.",
+                    advanced=True,
+                ),
             ],
             outputs=[LibraryType.Output("library_out", display_name="library"), io.String.Output("listing")],
             is_output_node=True,
         )
 
     @classmethod
-    def fingerprint_inputs(cls, library: str, adjust: str) -> str:
+    def fingerprint_inputs(cls, library: str, adjust: str, export_loras: bool = False) -> str:
         shelf = open_library(library)
         # Of a missing library the listing says which others there are.
         return shelf.library_signature() + ("" if shelf.folder.is_dir() else " ".join(libraries()))
 
     @classmethod
-    def execute(cls, library: str, adjust: str) -> io.NodeOutput:
+    def execute(cls, library: str, adjust: str, export_loras: bool = False) -> io.NodeOutput:
         shelf = open_library(library)
         off, strengths = parse_adjustments(adjust)
         LibrarySelection(shelf).check_known([*off, *strengths], "The adjustments name")
@@ -60,6 +75,7 @@ class ConceptLibraryNode(io.ComfyNode):
         headers = shelf.headers()
         picture, unseen = preview_grid([(header.name, header.preview) for header in headers if header.preview])
         lines = [describe(header, selection, unseen) for header in headers] + problems_of(shelf)
+        lines += export(selection) if export_loras else []
         listing = "\n".join(lines) or f"The library {library!r} is empty. {other_libraries(shelf.folder.name)}"
         if picture is None:
             picture = text_picture(listing)
@@ -73,6 +89,24 @@ def describe(header: ConceptHeader, selection: LibrarySelection, unseen: Sequenc
     return (
         f"{header.order}. <{header.name}>  {header.kind}, {header.class_words!r}, rank {header.rank}, {state}{hidden}"
     )
+
+
+def export(selection: LibrarySelection) -> list[str]:
+    """Write the concepts that are on as ordinary LoRAs: a line for each. Strengths are the loader's to set."""
+    shelf = selection.library
+    folder = Path(folder_paths.get_folder_paths("loras")[0]) / EXPORT_FOLDER / shelf.folder.name
+    lines = []
+    for name in selection.names():
+        try:
+            concept = shelf.load(name)
+            write_lora(concept, folder / f"{name}{SUFFIX}")
+        except CCVDError as error:
+            lines.append(f"not exported: {error}")
+            continue
+        read = f"write {concept.class_words!r} in the prompt"
+        lacks = f"its tokens are not in it; {read}" if concept.tokens.numel() else read
+        lines.append(f"exported <{name}> to models/loras/{EXPORT_FOLDER}/{shelf.folder.name}/{name}{SUFFIX}: {lacks}")
+    return lines
 
 
 def problems_of(shelf: ConceptLibrary) -> list[str]:

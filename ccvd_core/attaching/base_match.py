@@ -42,8 +42,8 @@ def check_fits_base(concepts: Sequence[Concept], backbone: Backbone) -> None:
             raise WrongBaseError(
                 f"<{concept.name}> was learned on another base model ({concept.base.architecture}) than the one "
                 f"connected ({backbone.fingerprint.architecture}), and does not fit it: {why}. Load the model it was "
-                "learned on or a sibling of the same size, switch the concept off in Concept Library, or learn it "
-                "again on this model."
+                "learned on or a sibling of the same size, switch the concept off in Concept Library, or learn or "
+                "import it again on this model."
             )
 
 
@@ -52,7 +52,7 @@ def sibling_notes(concepts: Sequence[Concept], backbone: Backbone) -> list[str]:
     return [
         f"Note: <{concept.name}> was learned on another model of this size ({concept.base.architecture}; connected is "
         f"{backbone.fingerprint.architecture}, or another training of it). It fits, but the likeness may be weaker; "
-        "learn it again on this model if it is."
+        "learn or import it again on this model if it is."
         for concept in concepts
         if not concept.base.matches(backbone.fingerprint)
     ]

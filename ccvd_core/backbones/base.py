@@ -27,7 +27,8 @@ class LinearSite:
 
     `id` is canonical over backbones of a kind (`blocks.3.cross_attn.k`). `layer` is the token layer l whose weights and
     token grid are its own; `rows` says how the rows of its input lie: text rows (keys and values of cross-attention),
-    or video tokens in one of their orders.
+    or video tokens in one of their orders. `names` are those under which LoRA files know it, its own in this model
+    first.
     """
 
     id: str
@@ -37,6 +38,7 @@ class LinearSite:
     module: nn.Module
     in_features: int
     out_features: int
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,20 +18,7 @@ from .base import Backbone, EncodedText, Removable, TextAttention, TextInput
 from .grid import TokenGrid
 from .noise_path import FlowPath
 from .wan_families import wan_family
-from .wan_sites import wan_fingerprint, wan_grid, wan_sites, wan_step_values
-
-DIFFUSERS_NAMES = {
-    "self_attn.q": "attn1.to_q",
-    "self_attn.k": "attn1.to_k",
-    "self_attn.v": "attn1.to_v",
-    "self_attn.o": "attn1.to_out.0",
-    "cross_attn.q": "attn2.to_q",
-    "cross_attn.k": "attn2.to_k",
-    "cross_attn.v": "attn2.to_v",
-    "cross_attn.o": "attn2.to_out.0",
-    "ffn.0": "ffn.net.0.proj",
-    "ffn.2": "ffn.net.2",
-}
+from .wan_sites import DIFFUSERS_NAMES, wan_fingerprint, wan_grid, wan_sites, wan_step_values
 
 
 class DiffusersWanBackbone(Backbone):

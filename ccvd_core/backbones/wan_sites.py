@@ -25,6 +25,19 @@ class SitePart:
     rows: Rows | Literal["b text"]
 
 
+DIFFUSERS_NAMES = {
+    "self_attn.q": "attn1.to_q",
+    "self_attn.k": "attn1.to_k",
+    "self_attn.v": "attn1.to_v",
+    "self_attn.o": "attn1.to_out.0",
+    "cross_attn.q": "attn2.to_q",
+    "cross_attn.k": "attn2.to_k",
+    "cross_attn.v": "attn2.to_v",
+    "cross_attn.o": "attn2.to_out.0",
+    "ffn.0": "ffn.net.0.proj",
+    "ffn.2": "ffn.net.2",
+}
+"""Of a block's Linears, by their names in Wan's own files."""
 SITE_PARTS = (
     *(SitePart(f"self_attn.{part}", "motion", "b (f h w)") for part in "qkvo"),
     SitePart("cross_attn.q", "subject", "b (f h w)"),
@@ -44,7 +57,9 @@ def wan_sites(model: nn.Module, layers: int, names: Mapping[str, str] | None = N
             own_name = names[part.name] if names else part.name
             module: Any = model.get_submodule(f"blocks.{layer}.{own_name}")
             where = (f"blocks.{layer}.{part.name}", layer, part.role, part.rows)
-            sites.append(LinearSite(*where, module, module.in_features, module.out_features))
+            known = dict.fromkeys((own_name, part.name, DIFFUSERS_NAMES[part.name]))
+            names_in_files = tuple(f"blocks.{layer}.{name}" for name in known)
+            sites.append(LinearSite(*where, module, module.in_features, module.out_features, names_in_files))
     return tuple(sites)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import CCVDError, shorten
-from .kinds import KINDS, Kind
+from .kinds import ANY_KIND, AnyKind
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 MAX_CLASS_WORDS = 500
@@ -101,12 +101,13 @@ class Concept:
     """A learned concept (DESIGN 2.1).
 
     `adapters` maps a Linear's canonical id (`blocks.3.cross_attn.k`) to its LoRA. `tokens` is y: one vector per layer
-    and text row of the class words, [layers, rows, width]. `keys` is h: the unit-length concept embedding per layer,
-    [layers, width]; `class_keys` is the same for the bare class words, so that relevance can be scored against them.
+    and text row of the class words, [layers, rows, width]; an imported LoRA has none, its rows are 0. `keys` is h: the
+    unit-length concept embedding per layer, [layers, width]; `class_keys` is the same for the bare class words, so that
+    relevance can be scored against them, and zero where there are none to tell it from.
     """
 
     name: str
-    kind: Kind
+    kind: AnyKind
     class_words: str
     adapters: Mapping[str, LowRank]
     tokens: Float[Tensor, "layers rows width"]
@@ -122,10 +123,17 @@ class Concept:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if self.kind not in KINDS:
-            raise CCVDError(f"The kind of {self.name!r} must be one of {', '.join(KINDS)}; got {shorten(self.kind)}.")
+        if self.kind not in ANY_KIND:
+            raise CCVDError(
+                f"The kind of {self.name!r} must be one of {', '.join(ANY_KIND)}; got {shorten(self.kind)}."
+            )
         check_class_words(self.class_words, self.name)
-        layers, _, width = self.tokens.shape
+        layers, rows, width = self.tokens.shape
+        if (rows == 0) != (self.kind == "lora"):
+            raise CCVDError(
+                f"A concept that was learned has tokens, an imported LoRA has none; {self.name!r} is a {self.kind} "
+                f"with tokens for {rows} text rows."
+            )
         for what, keys in (("keys", self.keys), ("class keys", self.class_keys)):
             if keys.shape != (layers, width):
                 raise CCVDError(f"The {what} of {self.name!r} must be [{layers}, {width}]; got {list(keys.shape)}.")

@@ -191,7 +191,7 @@ def concept_metadata(concept: Concept, path: Path) -> dict[str, str]:
         metadata["preview"] = base64.b64encode(concept.preview).decode()
     for key, tensor in (("tokens", concept.tokens), ("keys", concept.keys), ("class_keys", concept.class_keys)):
         values = finite_to_save(concept, path, key, tensor.float())
-        if not values.numel():
+        if not values.numel() and not (key == "tokens" and concept.kind == "lora"):
             raise ConceptFileError(
                 f"Concept {concept.name!r} cannot be saved to {path}: its {key} are empty {list(values.shape)}. "
                 "Class words must take up at least one text row."
@@ -208,7 +208,7 @@ def finite_to_save(concept: Concept, path: Path, key: str, tensor: Tensor) -> Te
         raise ConceptFileError(
             f"Concept {concept.name!r} cannot be saved to {path}: {key} must be float32 or float16; got {copy.dtype}."
         )
-    if copy.numel() and (why := not_usable(copy)):
+    if why := not_usable(copy):
         raise ConceptFileError(
             f"Concept {concept.name!r} cannot be saved to {path}: {key} has values {why}. "
             "Learn it again with a lower learning rate."
@@ -234,7 +234,7 @@ def low_rank(a: Tensor, b: Tensor, alpha: Tensor) -> LowRank:
 
 def not_usable(tensor: Tensor) -> str:
     """Why a model could not compute with these numbers; empty if it can."""
-    if bool(tensor.abs().amax() <= LARGEST):  # false for NaN
+    if not tensor.numel() or bool(tensor.abs().amax() <= LARGEST):  # false for NaN
         return ""
     if not bool(torch.isfinite(tensor).all()):
         return "that are not finite numbers"

@@ -36,6 +36,8 @@ MAX_TENSORS = 16_384
 """Five thousand adapters: ten times those of a motion on the largest Wan."""
 MAX_AXES = 2
 MAX_ARCHITECTURE = 1000
+NO_ROWS = ("tokens", 1)
+"""The one axis that may be empty: an imported LoRA has tokens for no text row."""
 
 NOT_A_CONCEPT = "Use a file that Learn Concept wrote."
 DAMAGED = "Copy it again from where it came from, or delete it and learn the concept again."
@@ -82,7 +84,8 @@ class FileHeader:
 
     def shape(self, key: str, axes: int) -> tuple[int, ...]:
         shape = self.value(f"{key}.shape", list)
-        if len(shape) != axes or not all(type(size) is int and size > 0 for size in shape):
+        good = all(type(n) is int and n >= ((key, axis) != NO_ROWS) for axis, n in enumerate(shape))
+        if len(shape) != axes or not good:
             raise damaged(self.path, f"expected {axes} sizes above 0 for its {key}; got {shorten(shape)}")
         return tuple(shape)
 

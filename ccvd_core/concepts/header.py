@@ -14,7 +14,7 @@ from ..errors import CCVDError
 from .concept import BaseFingerprint, Concept
 from .file_header import FileHeader, adapter_keys, damaged
 from .file_reading import read_file_header
-from .kinds import Kind
+from .kinds import AnyKind
 
 MAX_ORDER = 10**9
 """More than anyone learns: a file that says more must not keep the next concept from getting a number."""
@@ -27,14 +27,14 @@ class ConceptHeader:
     """What can be told about a concept without reading its tensors. Sizes are counts of numbers, `file_bytes` apart."""
 
     name: str
-    kind: Kind
+    kind: AnyKind
     class_words: str
     order: int
     rank: int
     base: BaseFingerprint
     layers: int
     rows: int
-    """Text rows of the class words."""
+    """Text rows of the class words that have tokens: none of an imported LoRA."""
     width: int
     parameters: int
     """Of all adapters."""
@@ -81,8 +81,8 @@ def check_words(path: Path, about: ConceptHeader) -> None:
     """Name, kind, class words and order by the same rules as a concept's own, without its tensors."""
     if not 0 <= about.order <= MAX_ORDER:
         raise damaged(path, f"its learning order must be 0 to {MAX_ORDER}; got {about.order}")
-    none = torch.zeros(1, 1)
+    none, tokens = torch.zeros(1, 1), torch.zeros(1, min(about.rows, 1), 1)
     try:
-        Concept(about.name, about.kind, about.class_words, {}, none.unsqueeze(0), none, none, about.base)
+        Concept(about.name, about.kind, about.class_words, {}, tokens, none, none, about.base)
     except CCVDError as error:
         raise damaged(path, str(error).rstrip(".")) from error

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Kind = Literal["subject", "motion", "style"]
+"""What can be learned."""
+AnyKind = Kind | Literal["lora"]
+"""What a library may hold. A `lora` was made elsewhere and imported: it may adapt any Linear, and has no tokens."""
 Role = Literal["subject", "motion"]
 """What a model's Linears do: text cross-attention (`subject`), or self-attention and feed-forward (`motion`)."""
 Loss = Literal["error", "changes"]
@@ -49,6 +52,7 @@ ROWS = (
 
 KINDS: Mapping[Kind, ConceptKind] = {row.name: row for row in ROWS}
 """By name, in the order in which they are offered."""
+ANY_KIND: tuple[AnyKind, ...] = (*KINDS, "lora")
 
 if tuple(KINDS) != get_args(Kind):
     raise ValueError(f"the table of kinds has the rows {', '.join(KINDS)}, the type Kind {', '.join(get_args(Kind))}")

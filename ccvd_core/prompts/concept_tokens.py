@@ -34,6 +34,8 @@ def place_tokens(
     placed = []
     for mention in prompt.mentions:
         rows, values = mention_rows(pieces, mention), tokens[mention.concept]
+        if not values.shape[1]:  # an imported LoRA changes nothing about its words, but they are its own
+            values = values.new_zeros(len(values), len(rows), values.shape[2])
         if len(rows) != values.shape[1]:
             raise CCVDError(
                 f"<{mention.concept}> was learned with {values.shape[1]} text rows for {mention.class_words!r}, but "

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
-from ccvd_core.backbones.diffusers_wan import DIFFUSERS_NAMES, DiffusersWanBackbone
+from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
+from ccvd_core.backbones.wan_sites import DIFFUSERS_NAMES
 from ccvd_core.concepts.concept import Concept, LowRank
 from ccvd_core.concepts.file import load_concept, save_concept
 from ccvd_core.concepts.kinds import Kind

@@ -29,8 +29,8 @@ OF_ANOTHER_BASE = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from ccvd_core.concept import BaseFingerprint
-from ccvd_core.concept_file import load_concept, save_concept
+from ccvd_core.concepts.concept import BaseFingerprint
+from ccvd_core.concepts.file import load_concept, save_concept
 source, target = map(Path, sys.argv[1:3])
 concept = load_concept(source)
 other = BaseFingerprint("Wan of 30 layers", concept.base.signature)

@@ -390,7 +390,7 @@ def test_metadata_that_make_no_sense(path: Path, case: str, monkeypatch: pytest.
     rewrite(path, change)
     good_digest = header_of(path)["__metadata__"]["ccvd.digest"]
     # The checksum would catch all of these; the other checks must hold for files that someone made on purpose, too.
-    monkeypatch.setattr("ccvd_core.concept_file.digest", lambda metadata, tensors: good_digest)
+    monkeypatch.setattr("ccvd_core.concepts.file.digest", lambda metadata, tensors: good_digest)
     with pytest.raises(ConceptFileError, match=f"(?s)rex.*{message}"):
         load_concept(path)
 
@@ -398,7 +398,7 @@ def test_metadata_that_make_no_sense(path: Path, case: str, monkeypatch: pytest.
 def test_not_finite_tokens_are_refused_on_loading(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rewrite(path, lambda header: header["__metadata__"].update({"ccvd.tokens": "AADAfwAA" * 20}))  # NaN, 0 ...
     digest = header_of(path)["__metadata__"]["ccvd.digest"]
-    monkeypatch.setattr("ccvd_core.concept_file.digest", lambda metadata, tensors: digest)
+    monkeypatch.setattr("ccvd_core.concepts.file.digest", lambda metadata, tensors: digest)
     with pytest.raises(ConceptFileError, match="tokens have values that are not finite"):
         load_concept(path)
 
@@ -471,7 +471,10 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         ({"adapters": {"no/../id": LowRank(torch.ones(1, 2), torch.ones(2, 1))}}, "bad Linear id"),
         ({"tokens": torch.full((2, 3, 5), float("nan"))}, "tokens has values"),
         ({"tokens": torch.full((2, 3, 5), 1e300, dtype=torch.float64)}, "tokens has values"),
-        ({"tokens": torch.zeros(2, 0, 5)}, "tokens are empty"),
+        (
+            {"tokens": torch.zeros(0, 3, 5), "keys": torch.zeros(0, 5), "class_keys": torch.zeros(0, 5)},
+            "tokens are empty",
+        ),
         ({"order": -1}, "order must be 0 to"),
         ({"order": 10**9 + 1}, "order must be 0 to"),
         ({"adapters": {SITES[0]: LowRank(torch.full((1, 2), 1e5), torch.ones(2, 1))}}, "lora_A.*beyond 65504"),
@@ -491,7 +494,7 @@ def test_what_could_not_be_read_back_is_not_written(path: Path, changes: dict[st
 
 
 def test_a_header_beyond_the_formats_limit_is_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccvd_core.concept_file.MAX_HEADER_BYTES", 1000)
+    monkeypatch.setattr("ccvd_core.concepts.file.MAX_HEADER_BYTES", 1000)
     with pytest.raises(ConceptFileError, match="fewer class words"):
         save_concept(learned(), path)
 

@@ -228,7 +228,7 @@ def test_adapters_that_would_overflow_are_refused(
 ) -> None:
     """float16 ends at 65504: beyond, a model that computes in it gives a black video."""
     with monkeypatch.context() as patch:
-        patch.setattr("ccvd_core.concept_file.LARGEST", math.inf)
+        patch.setattr("ccvd_core.concepts.file.LARGEST", math.inf)
         save_concept(learned(adapters={"blocks.0.q": adapter}), path)
     with pytest.raises(ConceptFileError, match=words):
         load_concept(path)
@@ -237,7 +237,7 @@ def test_adapters_that_would_overflow_are_refused(
 @pytest.mark.parametrize("key", ["tokens", "keys", "class_keys"])
 def test_tokens_and_keys_that_would_overflow_are_refused(path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("ccvd_core.concept_file.LARGEST", math.inf)
+        patch.setattr("ccvd_core.concepts.file.LARGEST", math.inf)
         save_concept(learned(**{key: torch.full((1, 1, 4) if key == "tokens" else (1, 4), 7e4)}), path)
     for read in (load_concept, load_outline):
         with pytest.raises(ConceptFileError, match="beyond 65504"):
@@ -351,7 +351,7 @@ def test_a_thousand_concepts_are_read_once(library: ConceptLibrary, monkeypatch:
     read: list[str] = []
     for name, real in (("load_outline", load_outline), ("read_header", read_header)):
         monkeypatch.setattr(
-            f"ccvd_core.library.{name}", lambda path, name=name, real=real: read.append(name) or real(path)
+            f"ccvd_core.concepts.library.{name}", lambda path, name=name, real=real: read.append(name) or real(path)
         )
     HEADERS.clear()
     assert len(library.headers()) == 1000

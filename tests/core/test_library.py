@@ -209,7 +209,7 @@ def test_a_file_removed_while_listing_is_no_problem(library: ConceptLibrary, mon
 
     library.add(learned("rex"))
     os.utime(library.folder / "rex.safetensors", ns=(0, 1))  # not as it was when it was last read
-    monkeypatch.setattr("ccvd_core.library.read_header", read_too_late)
+    monkeypatch.setattr("ccvd_core.concepts.library.read_header", read_too_late)
     assert library.problems() == []
     assert library.headers() == []
 

@@ -106,6 +106,8 @@ test("a concept without brackets", () => {
 test("a concept that is only going to be learned here counts too", () => {
   const learn = { 2: { type: "CCVD_LearnConcept", outputs: ["CCVD_LIBRARY"], widgets: { library: "new", name: "<Fox>" } } };
   assert.deepEqual(found(scene(learn, [], "a fox")), [["root", 3, TEXTS.noBrackets("fox")]]);
+  const imported = { 2: { ...learn[2], type: "CCVD_ImportLora" } };
+  assert.deepEqual(found(scene(imported, [], "a fox")), [["root", 3, TEXTS.noBrackets("fox")]]);
 });
 
 test("a region's prompt without brackets is told at Region Mask", () => {
