@@ -40,6 +40,8 @@ def sample(
     path = backbone.noise_path
     times = path.times(steps).to(noise)
     latents = path.start(noise, times[0])
+    # As much noise as the latents hold: the first step sees no more of a colour than they do.
+    held = latents / times[0]
     guided = cfg != 1.0
     settings = regions or RegionSettings()
     if regions is not None:
@@ -74,7 +76,7 @@ def sample(
                     first = latents
                 hidden = noisy_surroundings(empty, first, t / times[0])
             elif parts.bootstrapped:
-                hidden = path.mix(plain_colour(noise, colour), noise, t)
+                hidden = path.mix(plain_colour(noise, colour), held, t)
             positive = merged(backbone, attachment, scenes, own, latents, t, positive, masses, settings, hidden)
         latents = path.step(latents, base + cfg * (positive - base) if guided else positive, t, next_t)
     return latents

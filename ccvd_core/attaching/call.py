@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..backbones.grid import TokenGrid
+from ..backbones.grid import Rows, TokenGrid, as_rows
 from ..errors import CCVDError
 from ..prompts.concept_prompt import ConceptPrompt
 from ..regions.attention import TokenPlan, plan_tokens
@@ -48,9 +48,12 @@ class LayerWeights:
     shares: Float[Tensor, "batch tokens prompts"] | None
     grid: TokenGrid | None
 
-    def check_tokens(self, tokens: int) -> None:
-        """Raise CCVDError when regions were laid out on another number of video tokens."""
-        if self.shares is not None and self.shares.shape[1] != tokens:
+    def check_tokens(self, rows: Rows, shape: Sequence[int]) -> None:
+        """Raise CCVDError when regions were laid out on another number of video tokens than such rows of this shape."""
+        if self.shares is None:
+            return
+        tokens = shape[1] if rows == "b (f h w)" else shape[0] * shape[1] // len(self.shares)
+        if self.shares.shape[1] != tokens:
             raise CCVDError(
                 f"Regions were laid out on {self.shares.shape[1]} video tokens, but this model works on {tokens}: it "
                 "adds tokens that CCVD does not know. Use a text-to-video or image-to-video model, or remove the "
@@ -65,6 +68,14 @@ class LayerWeights:
         """Weight of each rank, of the concept `owner`, at each video token: sum_k m_k(token) w_k."""
         weights = self.prompts[..., owner]
         return weights if self.shares is None else self.shares @ weights
+
+    def row_gates(
+        self, owner: Int[Tensor, " ranks"], rows: Rows, shape: Sequence[int]
+    ) -> Float[Tensor, "_ rows_ ranks"]:
+        """`video_gates` for the rows of a Linear's input of this shape."""
+        if rows != "b (f h w)":
+            self.check_tokens(rows, shape)
+        return as_rows(self.video_gates(owner), rows, self.grid, shape[0])
 
 
 @dataclass(frozen=True, eq=False)

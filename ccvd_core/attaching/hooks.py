@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..backbones.base import TextInput
-from ..backbones.grid import Rows, as_rows
+from ..backbones.grid import Rows
 from ..concepts.adapter_bank import AdapterBank, add_gated_delta, gated_delta, owns_its_memory
 from .call import ActivePrompts, LayerWeights
 
@@ -76,7 +76,7 @@ class LinearHook:
         if self.rows == "b text":
             gate = call.weights.text_gates(bank.owner)
         else:
-            gate = as_rows(call.weights.video_gates(bank.owner), self.rows, call.weights.grid, len(x))
+            gate = call.weights.row_gates(bank.owner, self.rows, x.shape)
         if torch.compiler.is_compiling() or not (is_alone(module) and output.dtype == x.dtype):
             return output + gated_delta(x, bank, gate)
         if not owns_its_memory(output, args):
@@ -100,8 +100,7 @@ class BlockHook:
         call = self.layer.call
         if call is None:
             return None
-        if self.text.rows == "b (f h w)":
-            call.weights.check_tokens(args[0].shape[1])
+        call.weights.check_tokens(self.text.rows, args[0].shape)
         if call.words is None and call.joining is None and not self.text.repeated:
             return None
         at, keyword = self.text.position, self.text.keyword

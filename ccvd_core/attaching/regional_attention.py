@@ -100,6 +100,11 @@ class LayerAttention:
     def acts(self) -> bool:
         return self.shared.acts
 
+    @property
+    def clips(self) -> int:
+        call = self.layer.call
+        return 0 if call is None else call.active.batch
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int, kernel: Kernel) -> Tensor:
         call = self.layer.call
         assert call is not None

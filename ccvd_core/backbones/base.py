@@ -61,6 +61,12 @@ class TextAttention(Protocol):
         """False: the model's own attention answers."""
         ...
 
+    @property
+    def clips(self) -> int:
+        """Clips of the model call in which concepts act; 0 when none does. A context that is repeated per frame is
+        given once per clip then (see `TextInput`)."""
+        ...
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int, kernel: Kernel) -> Tensor:
         """[batch, tokens, hidden]. k and v may have more entries than q: those of the regions, after the batch's."""
         ...

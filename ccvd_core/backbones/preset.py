@@ -19,6 +19,8 @@ class Preset:
     batch: int
     time_mean: float
     """Mean of the normal that is squashed to the training time; above 0 trains more on noisy clips."""
+    time_spread: float
+    """Standard deviation of that normal: 1.7 draws all times about equally often."""
     time_shift: float
     """Shift of the training time towards noise; 1 for none."""
     appearance_share: float

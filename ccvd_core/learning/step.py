@@ -37,6 +37,8 @@ class LearningSettings:
     """Key and value adapters act only on the concept's own text rows, while learning as in use."""
     time_mean: float = 0.0
     """Mean of the normal that is squashed to the training time t; above 0 trains more on noisy clips."""
+    time_spread: float = 1.0
+    """Standard deviation of that normal: 1.7 draws all times about equally often."""
     time_shift: float = 3.0
     """Flow shift s: t -> s t / (1 + (s - 1) t)."""
     noise_from: float = 0.0
@@ -59,6 +61,7 @@ class LearningSettings:
             "batch": (self.batch >= 1, "at least 1", self.batch),
             "retention": (0 <= self.retention < math.inf, "0 or more", self.retention),
             "retention_form": (self.retention_form in FORMS, f"one of {', '.join(FORMS)}", self.retention_form),
+            "time_spread": (0 < self.time_spread < math.inf, "above 0", self.time_spread),
             "time_shift": (self.time_shift > 0, "above 0", self.time_shift),
             "noise_from": (0 <= self.noise_from <= 1, "between 0 and 1", self.noise_from),
             "noise_to": (0 <= self.noise_to <= 1, "between 0 and 1", self.noise_to),
@@ -147,7 +150,7 @@ def draw_step(shapes: Sequence[Sequence[int]], settings: LearningSettings, step:
 
 
 def training_times(normal: Float[Tensor, " n"], settings: LearningSettings) -> Float[Tensor, " n"]:
-    """Times from standard normal numbers z: t = shift(sigmoid(mean + z)), of the given range of noise only.
+    """Times from standard normal numbers z: t = shift(sigmoid(mean + spread z)), of the given range of noise only.
 
     Shift and sigmoid are increasing, so t lies in [noise_from, noise_to] where z lies in some [a, b]. The normal
     restricted to it has the quantiles P(a) + P(z) (P(b) - P(a)), P the normal's distribution function: over the whole
@@ -160,7 +163,7 @@ def training_times(normal: Float[Tensor, " n"], settings: LearningSettings) -> F
     ends = normal_below(torch.tensor([low, high], dtype=torch.float64))
     share = normal_below(sign * normal.double())
     z = sign * torch.special.ndtri(ends[0] + share * (ends[1] - ends[0]))
-    t = torch.sigmoid(settings.time_mean + z)
+    t = torch.sigmoid(settings.time_mean + settings.time_spread * z)
     t = settings.time_shift * t / (1 + (settings.time_shift - 1) * t)
     # A number at the very end may round beyond it.
     return t.float().clamp(settings.noise_from, settings.noise_to)
@@ -172,11 +175,11 @@ def normal_below(z: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 
 def normal_of_time(t: float, settings: LearningSettings) -> float:
-    """The z for which t = shift(sigmoid(mean + z))."""
+    """The z for which t = shift(sigmoid(mean + spread z))."""
     if t in (0.0, 1.0):
         return -math.inf if t == 0.0 else math.inf
     # odds of the shifted time are s times the odds of the plain one
-    return math.log(t / (1 - t)) - math.log(settings.time_shift) - settings.time_mean
+    return (math.log(t / (1 - t)) - math.log(settings.time_shift) - settings.time_mean) / settings.time_spread
 
 
 def rate_share(step: int, steps: int) -> float:

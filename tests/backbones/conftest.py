@@ -1,4 +1,4 @@
-"""One tiny random Wan in both forms: diffusers' and ComfyUI's, with the same weights."""
+"""Tiny random models: a Wan in both forms, diffusers' and ComfyUI's, with the same weights; and a 3D UNet."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from wan_names import TRANSFORMER, original_name
 
 from ccvd_core.backbones.base import Backbone, EncodedText
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
+from ccvd_core.backbones.diffusers_unet3d import DiffusersUNet3DBackbone
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
 from ccvd_core.prompts.aggregate import row_gates
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.prompts.concept_tokens import PlacedTokens
 
-LAYERS, HEADS, HEAD_WIDTH, TEXT_WIDTH, ROWS = 3, 2, 32, 20, 8
+LAYERS, HEADS, HEAD_WIDTH, TEXT_WIDTH, ROWS = 4, 2, 32, 20, 8
 
 
 def encode_text(text: str) -> EncodedText:
@@ -81,9 +82,29 @@ def backbones() -> dict[str, Backbone]:
     }
 
 
-@pytest.fixture(params=["diffusers", "comfy"])
-def backbone(request: pytest.FixtureRequest, backbones: dict[str, Backbone]) -> Backbone:
-    return backbones[request.param]
+@pytest.fixture(scope="session")
+def unets(backbones: dict[str, Backbone]) -> dict[str, Backbone]:
+    """One tiny 3D UNet of two resolutions, taken for a model that predicts noise and for one that predicts v."""
+    from diffusers import UNet3DConditionModel
+
+    torch.manual_seed(1)
+    unet = UNet3DConditionModel(
+        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        norm_num_groups=8,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=8,
+    ).eval()
+    unet.requires_grad_(False)
+    kinds = {"unet": "epsilon", "unet v": "v_prediction"}
+    return {name: DiffusersUNet3DBackbone(unet, encode_text, {"prediction_type": kind}) for name, kind in kinds.items()}
+
+
+@pytest.fixture(params=["diffusers", "comfy", "unet"])
+def backbone(request: pytest.FixtureRequest, backbones: dict[str, Backbone], unets: dict[str, Backbone]) -> Backbone:
+    return {**backbones, **unets}[request.param]
 
 
 @dataclass(frozen=True)
@@ -154,9 +175,21 @@ def doubles(backbones: dict[str, Backbone]) -> dict[str, Backbone]:
     }
 
 
-@pytest.fixture(params=["diffusers", "comfy"])
-def double(request: pytest.FixtureRequest, doubles: dict[str, Backbone], training: None) -> Backbone:
-    return doubles[request.param]
+@pytest.fixture(scope="session")
+def double_unets(unets: dict[str, Backbone]) -> dict[str, Backbone]:
+    """The tiny UNet again, in float64."""
+    one = unets["unet"]
+    assert isinstance(one, DiffusersUNet3DBackbone)
+    unet = copy.deepcopy(one._unet).double()
+    kinds = {"unet": "epsilon", "unet v": "v_prediction"}
+    return {name: DiffusersUNet3DBackbone(unet, one.encode, {"prediction_type": kind}) for name, kind in kinds.items()}
+
+
+@pytest.fixture(params=["diffusers", "comfy", "unet", "unet v"])
+def double(
+    request: pytest.FixtureRequest, doubles: dict[str, Backbone], double_unets: dict[str, Backbone], training: None
+) -> Backbone:
+    return {**doubles, **double_unets}[request.param]
 
 
 @pytest.fixture

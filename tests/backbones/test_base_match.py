@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -24,8 +25,12 @@ def rex(backbone: Backbone) -> Concept:
     return Concept("rex", "subject", "dog", adapters(backbone, 1, "subject"), tokens, keys, keys, backbone.fingerprint)
 
 
+def some_key(concept: Concept) -> str:
+    return [site for site in concept.adapters if site.endswith(".cross_attn.k")][1]
+
+
 def wider(concept: Concept, part: str) -> Concept:
-    site = "blocks.1.cross_attn.k"
+    site = some_key(concept)
     lora = concept.adapters[site]
     a, b = (lora.a.repeat(1, 2), lora.b) if part == "a" else (lora.a, lora.b.repeat(2, 1))
     return replace(concept, adapters={**concept.adapters, site: LowRank(a, b)})
@@ -37,10 +42,10 @@ def of_text(concept: Concept, layers: int, width: int) -> Concept:
 
 
 MISFITS: dict[str, tuple[Callable[[Concept], Concept], str]] = {
-    "layers": (lambda c: of_text(c, 5, TEXT_WIDTH), r"tokens for 5 layers, this model 3"),
+    "layers": (lambda c: of_text(c, 5, TEXT_WIDTH), rf"tokens for 5 layers, this model {LAYERS}"),
     "text width": (lambda c: of_text(c, LAYERS, 24), r"tokens are 24 wide, this model's text is 20"),
-    "input": (lambda c: wider(c, "a"), r"blocks\.1\.cross_attn\.k from 128 to 64 numbers, this model has 64 to 64"),
-    "output": (lambda c: wider(c, "b"), r"blocks\.1\.cross_attn\.k from 64 to 128 numbers, this model has 64 to 64"),
+    "input": (lambda c: wider(c, "a"), r"{site} from {wide} to {out} numbers, this model has {own} to {out}"),
+    "output": (lambda c: wider(c, "b"), r"{site} from {own} to {high} numbers, this model has {own} to {out}"),
     "site": (
         lambda c: replace(c, adapters={"blocks.9.cross_attn.k": LowRank(torch.ones(1, 64), torch.ones(64, 1))}),
         r"it adapts blocks\.9\.cross_attn\.k, which this model does not have",
@@ -51,6 +56,9 @@ MISFITS: dict[str, tuple[Callable[[Concept], Concept], str]] = {
 @pytest.mark.parametrize("case", MISFITS)
 def test_what_does_not_fit_is_refused_and_says_where(backbone: Backbone, rex: Concept, case: str):
     change, words = MISFITS[case]
+    lora = rex.adapters[some_key(rex)]
+    own, out = lora.a.shape[1], lora.b.shape[0]
+    words = words.format(site=re.escape(some_key(rex)), own=own, out=out, wide=2 * own, high=2 * out)
     # By its fingerprint it is this very model's: only its sizes tell.
     with pytest.raises(WrongBaseError, match=rf"<rex> was learned on another base model .*does not fit it: .*{words}"):
         aggregate(backbone, "a <rex> runs", [change(rex)])

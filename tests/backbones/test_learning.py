@@ -129,7 +129,7 @@ def test_bad_lessons_are_refused(wan: Backbone, given: list[Example], kind: str,
 @pytest.mark.parametrize(
     "bad",
     [{"steps": 0}, {"rank": 0}, {"rank": 1000}, {"lr": 0.0}, {"lr": float("nan")}, {"batch": 0}, {"retention": -1.0},
-     {"retention": float("inf")}, {"time_shift": 0.0}, {"appearance_share": 2.0},
+     {"retention": float("inf")}, {"time_shift": 0.0}, {"time_spread": 0.0}, {"appearance_share": 2.0},
      {"still_frames": 0}],
 )  # fmt: skip
 def test_bad_settings_are_refused(bad: dict):
@@ -166,9 +166,11 @@ def test_the_usual_settings_are_those_of_the_bases_own_preset(wan: Backbone, kin
     assert usual_settings(other, kind).steps == 7, "whatever the model's width"
 
 
-def test_a_base_says_what_it_makes(backbone: Backbone):
+def test_a_base_says_what_it_makes(backbones: dict[str, Backbone], unets: dict[str, Backbone]):
+    assert unets["unet"].video == VideoForm(8.0, 16, 256 * 256, 1)
+    backbone = backbones["comfy"]
     demo, full = VideoForm(8.0, 9, 128 * 128, 4, "emoji on plain backgrounds"), VideoForm(16.0, 33, 500 * 500, 4)
-    assert backbone.video == demo
+    assert backbone.video == backbones["diffusers"].video == demo
     assert wan_family(16, 1536).video == wan_family(16, 5120).video == full
     assert wan_family(48, 3072).video.rate == 24.0, "Wan 2.2 5B"
     assert wan_family(48, 192).video.rate == 8.0, "narrower than any Wan"

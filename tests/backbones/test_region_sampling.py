@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -63,37 +65,41 @@ def test_contrast_guides_away_from_the_scene_without_its_regions(double, case, o
         ours = sample(
             double, attachment, [regional], negative, noise, 2, cfg, regions=RegionSettings(contrast_steps=0.5)
         )
-        latents, grid = noise, double.grid(noise.shape[1:])
-        for t, next_t, against in ((1.0, 0.75, one), (0.75, 0.0, negative)):
+        path, grid = double.noise_path, double.grid(noise.shape[1:])
+        times = path.times(2).double()
+        latents = path.start(noise, times[0])
+        for t, next_t, against in zip(times, times[1:], (one, negative), strict=False):
             parts = []
             for prompt in (regional, against):
                 with attachment.activate([prompt], CPU, grid=grid):
-                    parts.append(predict_prompts(double, latents, torch.tensor([t], dtype=torch.float64), [prompt]))
-            latents = latents + (next_t - t) * (parts[1] + cfg * (parts[0] - parts[1]))
+                    parts.append(predict_prompts(double, latents, t[None], [prompt]))
+            latents = path.step(latents, parts[1] + cfg * (parts[0] - parts[1]), t, next_t)
     # Times are embedded in float32.
     torch.testing.assert_close(ours, latents, atol=1e-6, rtol=1e-5)
 
 
 def test_paper_merges_by_the_formula(double, case, one, other, make_prompt):
-    """One step, cfg 1: the result is the noise minus the merged velocity."""
+    """One step, cfg 1: the result is the clean latents that the merged prediction means."""
     noise, alpha = case.latents[:1].double(), 0.4
     regional = scene([one, other, one], LEFT, RIGHT)
     negative = make_prompt("", (0.0, 0.0), rows=())
     settings = RegionSettings("paper", region_steps=1.0, alpha=alpha)
-    t, grid = torch.ones(1, dtype=torch.float64), double.grid(noise.shape[1:])
+    path, grid = double.noise_path, double.grid(noise.shape[1:])
+    t = path.times(1).double()[:1]
+    first = path.start(noise, t)
     with two_concepts(double) as attachment:
         ours = sample(double, attachment, [regional], negative, noise, steps=1, cfg=1.0, regions=settings)
         with attachment.activate([regional], CPU, grid=grid, measure=True):
-            whole = predict_prompts(double, noise, t, [regional])[0]
+            whole = predict_prompts(double, first, t, [regional])[0]
             masses = attachment.attention_masses()[0]
         own = []
         for prompt in (other, one):
             with attachment.activate([prompt], CPU, grid=grid):
-                own.append(predict_prompts(double, noise, t, [prompt])[0])
+                own.append(predict_prompts(double, first, t, [prompt])[0])
     assert masses is not None
-    velocity = reference.merge(whole, torch.stack(own), halves(noise), [float(a) for a in masses], alpha)
+    prediction = reference.merge(whole, torch.stack(own), halves(noise), [float(a) for a in masses], alpha)
     # The masses are float32.
-    torch.testing.assert_close(ours[0], noise[0] - velocity, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours, path.clean(first, prediction[None], t), atol=1e-5, rtol=1e-5)
 
 
 def test_one_at_a_time_shows_a_region_the_scene_without_the_others(double, case, one, other, make_prompt):
@@ -105,22 +111,26 @@ def test_one_at_a_time_shows_a_region_the_scene_without_the_others(double, case,
     alone = scene([one, other], LEFT), scene([one, one], RIGHT)
     with two_concepts(double) as attachment:
 
-        def predict(latents: torch.Tensor, t: float, prompt: AnyPrompt) -> torch.Tensor:
+        def predict(latents: torch.Tensor, t: torch.Tensor, prompt: AnyPrompt) -> torch.Tensor:
             with attachment.activate([prompt], CPU, grid=double.grid(noise.shape[1:])):
-                return predict_prompts(double, latents, torch.tensor([t], dtype=torch.float64), [prompt])
+                return predict_prompts(double, latents, t[None], [prompt])
 
         def guided(velocity: torch.Tensor, away: torch.Tensor) -> torch.Tensor:
             return away + cfg * (velocity - away)
 
         ours = sample(double, attachment, [regional], negative, noise, steps=2, cfg=cfg, regions=settings)
-        latents, clean = noise, noise - guided(predict(noise, 1.0, one), predict(noise, 1.0, negative))
-        for t, next_t in ((1.0, 0.75), (0.75, 0.0)):
-            around, velocity = (1 - t) * clean + t * noise, predict(latents, t, regional)
+        path = double.noise_path
+        times = path.times(2).double()
+        start, full = path.start(noise, times[0]), times[0]
+        clean = path.clean(start, guided(predict(start, full, one), predict(start, full, negative)), full)
+        latents = start
+        for t, next_t in pairwise(times):
+            around, velocity = clean + (t / full) * (start - clean), predict(latents, t, regional)
             whole = velocity
             for mask, prompt in zip(halves(noise), alone, strict=True):
                 own = predict(torch.where(mask > 0, latents, around), t, prompt)
                 velocity = velocity + mask * (1 - alpha) * (own - whole)
-            latents = latents + (next_t - t) * guided(velocity, predict(latents, t, negative))
+            latents = path.step(latents, guided(velocity, predict(latents, t, negative)), t, next_t)
     # Times are embedded in float32.
     torch.testing.assert_close(ours, latents, atol=1e-6, rtol=1e-5)
 

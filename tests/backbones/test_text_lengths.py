@@ -78,8 +78,8 @@ def test_a_step_on_captions_of_two_lengths_is_the_mean_of_its_rows_alone(uneven:
         assert len(set(drawn.rows)) == 2, "the draw must mix both captions"
         losses = []
         for place, row in enumerate(drawn.rows):
-            lesson, t = student._examples[row], drawn.times[place : place + 1]
-            clean, noise, path = lesson.latents[None], drawn.noise[place : place + 1], uneven.noise_path
+            lesson, path = student._examples[row], uneven.noise_path
+            clean, noise, t = lesson.latents[None], drawn.noise[place : place + 1], path.level(drawn.times[[place]])
             noisy, target = path.mix(clean, noise, t), path.target(clean, noise, t)
             attachment.set_adapters([student.live_adapters()])
             prompt = student.prompt(lesson)
@@ -110,10 +110,12 @@ def test_a_prompt_and_a_negative_of_two_lengths_are_sampled_as_each_alone(uneven
     noise, cfg = NOISE[:1], 3.0
     with Attachment(uneven, [concept.adapters]) as attachment:
         sampled = sample(uneven, attachment, [positive], negative, noise, steps=3, cfg=cfg)
-        latents = noise
-        for t, next_t in pairwise(uneven.noise_path.times(3)):
+        path = uneven.noise_path
+        times = path.times(3)
+        latents = path.start(noise, times[0])
+        for t, next_t in pairwise(times):
             there, away = (alone(uneven, attachment, prompt, latents, t) for prompt in (positive, negative))
-            latents = latents + (next_t - t) * (away + cfg * (there - away))
+            latents = path.step(latents, away + cfg * (there - away), t, next_t)
     torch.testing.assert_close(sampled, latents, atol=1e-4, rtol=1e-4)
 
 

@@ -110,3 +110,10 @@ def test_a_concept_says_in_which_range_it_was_learned():
     from dataclasses import asdict
 
     assert asdict(LearningSettings(noise_from=0.875))["noise_from"] == 0.875
+
+
+def test_a_wide_normal_draws_all_times_about_equally_often():
+    settings = LearningSettings(time_spread=1.7, time_shift=1.0)
+    times = training_times(torch.randn(40_000, generator=torch.Generator().manual_seed(0)), settings)
+    shares = torch.histc(times, 10, 0, 1) / len(times)
+    assert (shares - 0.1).abs().max() < 0.015
