@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import folder_paths
 from comfy_api.latest import io, ui
 
 from ..ccvd_core.concepts.adjustments import parse_adjustments
 from ..ccvd_core.concepts.header import ConceptHeader
 from ..ccvd_core.concepts.library import ConceptLibrary
-from ..ccvd_core.concepts.library_files import SUFFIX
-from ..ccvd_core.concepts.lora_export import write_lora
-from ..ccvd_core.errors import CCVDError
+from .host.exports import EXPORTS, export_concepts
 from .host.libraries import LibrarySelection, LibraryType, libraries, open_library, other_libraries
 from .host.pictures import text_picture
 from .host.previews import preview_grid
 from .host.search_words import SEARCH_WORDS
 
-EXPORT_FOLDER = "ccvd"
-"""In models/loras, with a folder for each library."""
 MOST_PROBLEMS = 20
 """Files that cannot be used of which the listing says why."""
 
@@ -47,12 +41,14 @@ class ConceptLibraryNode(io.ComfyNode):
                     tooltip="One concept per line: `rex 0.8` sets its strength, `rex off` switches it off. "
                     "Concepts that are not listed are on with strength 1.",
                 ),
-                io.Boolean.Input(
-                    "export_loras",
-                    default=False,
+                io.Combo.Input(
+                    "export",
+                    options=list(EXPORTS),
+                    default="off",
                     optional=True,
-                    tooltip="Also write each concept that is on as an ordinary LoRA into ComfyUI/models/loras/ccvd, "
-                    "for Load LoRA and other tools. Concept tokens are not in it.",
+                    tooltip="Also write each concept that is on for other tools: an ordinary LoRA in "
+                    "ComfyUI/models/loras/ccvd, for Load LoRA, or a PEFT folder in ComfyUI/output/ccvd, for diffusers. "
+                    "Concept tokens are not in it.",
                     advanced=True,
                 ),
             ],
@@ -61,13 +57,13 @@ class ConceptLibraryNode(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, library: str, adjust: str, export_loras: bool = False) -> str:
+    def fingerprint_inputs(cls, library: str, adjust: str, export: str = "off") -> str:
         shelf = open_library(library)
         # Of a missing library the listing says which others there are.
         return shelf.library_signature() + ("" if shelf.folder.is_dir() else " ".join(libraries()))
 
     @classmethod
-    def execute(cls, library: str, adjust: str, export_loras: bool = False) -> io.NodeOutput:
+    def execute(cls, library: str, adjust: str, export: str = "off") -> io.NodeOutput:
         shelf = open_library(library)
         off, strengths = parse_adjustments(adjust)
         LibrarySelection(shelf).check_known([*off, *strengths], "The adjustments name")
@@ -75,7 +71,7 @@ class ConceptLibraryNode(io.ComfyNode):
         headers = shelf.headers()
         picture, unseen = preview_grid([(header.name, header.preview) for header in headers if header.preview])
         lines = [describe(header, selection, unseen) for header in headers] + problems_of(shelf)
-        lines += export(selection) if export_loras else []
+        lines += export_concepts(selection, export)
         listing = "\n".join(lines) or f"The library {library!r} is empty. {other_libraries(shelf.folder.name)}"
         if picture is None:
             picture = text_picture(listing)
@@ -89,24 +85,6 @@ def describe(header: ConceptHeader, selection: LibrarySelection, unseen: Sequenc
     return (
         f"{header.order}. <{header.name}>  {header.kind}, {header.class_words!r}, rank {header.rank}, {state}{hidden}"
     )
-
-
-def export(selection: LibrarySelection) -> list[str]:
-    """Write the concepts that are on as ordinary LoRAs: a line for each. Strengths are the loader's to set."""
-    shelf = selection.library
-    folder = Path(folder_paths.get_folder_paths("loras")[0]) / EXPORT_FOLDER / shelf.folder.name
-    lines = []
-    for name in selection.names():
-        try:
-            concept = shelf.load(name)
-            write_lora(concept, folder / f"{name}{SUFFIX}")
-        except CCVDError as error:
-            lines.append(f"not exported: {error}")
-            continue
-        read = f"write {concept.class_words!r} in the prompt"
-        lacks = f"its tokens are not in it; {read}" if concept.tokens.numel() else read
-        lines.append(f"exported <{name}> to models/loras/{EXPORT_FOLDER}/{shelf.folder.name}/{name}{SUFFIX}: {lacks}")
-    return lines
 
 
 def problems_of(shelf: ConceptLibrary) -> list[str]:

@@ -27,8 +27,7 @@ class LinearSite:
 
     `id` is canonical over backbones of a kind (`blocks.3.cross_attn.k`). `layer` is the token layer l whose weights and
     token grid are its own; `rows` says how the rows of its input lie: text rows (keys and values of cross-attention),
-    or video tokens in one of their orders. `names` are those under which LoRA files know it, its own in this model
-    first.
+    or video tokens in one of their orders. `names` are those under which LoRA files know it.
     """
 
     id: str

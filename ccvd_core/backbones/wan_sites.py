@@ -49,6 +49,12 @@ SITE_PARTS = (
 )
 
 
+def diffusers_name(site: str) -> str:
+    """What diffusers calls a Linear of a Wan model: `blocks.3.cross_attn.k` -> `blocks.3.attn2.to_k`."""
+    block, _, part = site.partition(".")[2].partition(".")
+    return f"blocks.{block}.{DIFFUSERS_NAMES[part]}" if part in DIFFUSERS_NAMES else site
+
+
 def wan_sites(model: nn.Module, layers: int, names: Mapping[str, str] | None = None) -> tuple[LinearSite, ...]:
     """Every Linear that adapters may sit on; `names` maps Wan's names to the model's own, where they differ."""
     sites = []
@@ -57,8 +63,7 @@ def wan_sites(model: nn.Module, layers: int, names: Mapping[str, str] | None = N
             own_name = names[part.name] if names else part.name
             module: Any = model.get_submodule(f"blocks.{layer}.{own_name}")
             where = (f"blocks.{layer}.{part.name}", layer, part.role, part.rows)
-            known = dict.fromkeys((own_name, part.name, DIFFUSERS_NAMES[part.name]))
-            names_in_files = tuple(f"blocks.{layer}.{name}" for name in known)
+            names_in_files = (where[0], diffusers_name(where[0]))
             sites.append(LinearSite(*where, module, module.in_features, module.out_features, names_in_files))
     return tuple(sites)
 

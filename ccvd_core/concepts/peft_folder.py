@@ -10,7 +10,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import LoraFileError, shorten
 from .concept import Concept, LowRank
-from .lora_export import lora_metadata
+from .lora_export import is_export, lora_metadata
 from .lora_file import LoraAdapters, ScaleOf, read_lora
 from .lora_keys import Place
 from .plain_json import parse_json
@@ -154,17 +154,17 @@ def of_layer(patterns: Mapping[str, Any], layer: str, otherwise: Any) -> Any:
     return otherwise
 
 
-def write_peft_folder(concept: Concept, folder: Path, places: Iterable[Place]) -> None:
-    """Write a concept's adapters as a new PEFT folder for the model whose Linears are `places`.
+def write_peft_folder(concept: Concept, folder: Path, name_of: Callable[[str], str]) -> None:
+    """Write a concept's adapters as a PEFT folder, over an earlier export of that concept only.
 
-    `PeftModel.from_pretrained(model, folder)` loads it. Concept tokens are not in it. Raises LoraFileError.
+    `name_of` gives a Linear's name in the model that PEFT is to put them on by its id; there
+    `PeftModel.from_pretrained(model, folder)` loads them. Concept tokens are not in it. Raises LoraFileError.
     """
-    names = {place.id: place.names[0] for place in places if place.names}
-    if missing := sorted(set(concept.adapters) - set(names)):
-        raise LoraFileError(f"<{concept.name}> adapts {missing[0]}, which this model does not have. Use its own model.")
     if not concept.adapters:
         raise LoraFileError(f"<{concept.name}> has no adapters to write.")
-    adapters = {names[site]: adapter for site, adapter in concept.adapters.items()}
+    if any((folder / name).exists() for name in (CONFIG, WEIGHTS)) and not is_export(folder / WEIGHTS, concept.name):
+        raise LoraFileError(f"There is already another adapter in {folder}, and it is never overwritten. Move it.")
+    adapters = {name_of(site): adapter for site, adapter in concept.adapters.items()}
     rank, alpha = (
         Counter(value(adapter) for adapter in adapters.values()).most_common(1)[0][0]
         for value in (lambda adapter: adapter.rank, lambda adapter: adapter.scale * adapter.rank)
@@ -181,8 +181,6 @@ def write_peft_folder(concept: Concept, folder: Path, places: Iterable[Place]) -
     state = {PEFT_PREFIX + key: tensor for key, tensor in adapter_state(adapters).items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if taken := [name for name in (CONFIG, WEIGHTS) if (folder / name).exists()]:
-            raise LoraFileError(f"There is already a file {folder / taken[0]}, and it is never overwritten. Move it.")
         write_whole(folder / WEIGHTS, safetensors.torch.save(state, lora_metadata(concept)))
         write_whole(folder / CONFIG, json.dumps(values, indent=2, sort_keys=True).encode())
     except OSError as error:

@@ -18,7 +18,7 @@ from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, LinearSite
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
-from ccvd_core.backbones.wan_sites import DIFFUSERS_NAMES
+from ccvd_core.backbones.wan_sites import diffusers_name
 from ccvd_core.concepts.concept import Concept, LowRank
 from ccvd_core.concepts.file import load_concept, save_concept
 from ccvd_core.concepts.lora_export import write_lora
@@ -186,7 +186,7 @@ def test_peft_puts_a_written_folder_on_the_diffusers_model(
     backbone = backbones["diffusers"]
     assert isinstance(backbone, DiffusersWanBackbone)
     concept = imported(file, backbone)
-    write_peft_folder(concept, tmp_path / "peft", backbone.sites)
+    write_peft_folder(concept, tmp_path / "peft", diffusers_name)
     transformer = copy.deepcopy(backbone._transformer)
     merged: Any = PeftModel.from_pretrained(transformer, str(tmp_path / "peft")).merge_and_unload()
     prompts = [aggregate(backbone, f"a {WORDS} runs", []).prompt] * len(case.latents)
@@ -315,12 +315,13 @@ def test_trigger_words_that_cannot_be_read_are_refused(
         lora_concept("rex", words, read_adapters(file, backbone), backbone)
 
 
-def test_the_names_of_a_model_are_its_own_first(backbones: dict[str, Backbone]) -> None:
-    for kind, own in (("comfy", lambda part: part), ("diffusers", DIFFUSERS_NAMES.__getitem__)):
-        for site in backbones[kind].sites:
-            block, layer, part = site.id.split(".", 2)
-            assert site.names[0] == f"{block}.{layer}.{own(part)}"
-            assert set(site.names) == {site.id, f"{block}.{layer}.{DIFFUSERS_NAMES[part]}"}
+def test_diffusers_names_are_those_of_the_model(backbones: dict[str, Backbone]) -> None:
+    model = backbones["diffusers"]
+    assert isinstance(model, DiffusersWanBackbone)
+    for site in model.sites:
+        assert site.module is model._transformer.get_submodule(diffusers_name(site.id))
+        assert site.names == (site.id, diffusers_name(site.id))
+    assert diffusers_name("text_embedding.0") == "text_embedding.0"
 
 
 def test_an_image_to_video_loras_own_layers_are_told(file: Path, backbone: Backbone, tmp_path: Path) -> None:

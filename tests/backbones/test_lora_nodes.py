@@ -122,10 +122,10 @@ def test_it_is_imported_again_when_its_file_was_deleted(
     assert node.ImportLora.fingerprint_inputs(lora=None, name=None, library=None) == ""
 
 
-def exported(monkeypatch: pytest.MonkeyPatch, adjust: str = "") -> str:
+def exported(monkeypatch: pytest.MonkeyPatch, adjust: str = "", form: str = "LoRA") -> str:
     library = from_pack("nodes.concept_library")
     monkeypatch.setattr(library.ui, "PreviewImage", lambda picture, cls: picture)
-    return library.ConceptLibraryNode.execute("zoo", adjust, True).args[1]
+    return library.ConceptLibraryNode.execute("zoo", adjust, form).args[1]
 
 
 def test_concept_library_exports_what_is_on(
@@ -164,3 +164,21 @@ def test_the_export_says_that_tokens_are_missing_and_what_failed(
     assert lines[-2].endswith("its tokens are not in it; write 'zxc dog' in the prompt")
     assert lines[-1].startswith("not exported: There is already another file")
     assert (target / "kit.safetensors").read_bytes() == b"someone's own"
+
+
+def test_concept_library_exports_peft_folders_for_diffusers(
+    node: Any, folders: Path, backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "output_directory", str(folders / "output"))
+    run(node, backbones["comfy"])
+    folder = folders / "output" / "ccvd" / "zoo" / "rex"
+    for _ in range(2):
+        assert "exported <rex> to output/ccvd/zoo/rex: write 'zxc dog'" in exported(monkeypatch, form="PEFT")
+    names = set(load_file(folder / "adapter_model.safetensors"))
+    assert "base_model.model.blocks.0.attn2.to_q.lora_A.weight" in names and len(names) == 60
+    again = imported(folder, backbones["comfy"])
+    for site, adapter in imported(folders / "loras" / "zxc.safetensors", backbones["comfy"]).adapters.items():
+        torch.testing.assert_close(again.adapters[site].b @ again.adapters[site].a, adapter.b @ adapter.a)
+    assert exported(monkeypatch, form="off").count("exported") == 0

@@ -18,7 +18,7 @@ from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
-from ccvd_core.backbones.wan_sites import DIFFUSERS_NAMES
+from ccvd_core.backbones.wan_sites import diffusers_name
 from ccvd_core.concepts.concept import Concept, LowRank
 from ccvd_core.concepts.file import load_concept, save_concept
 from ccvd_core.concepts.kinds import Kind
@@ -170,9 +170,3 @@ def test_diffusers_predicts_the_same(
 
     pipeline.unload_lora_weights()
     assert torch.equal(plain(twin, case), plain(backbone, case))
-
-
-def diffusers_name(site: str) -> str:
-    """`blocks.3.cross_attn.k` -> `blocks.3.attn2.to_k`."""
-    block, layer, part = site.split(".", 2)
-    return f"{block}.{layer}.{DIFFUSERS_NAMES[part]}"

@@ -113,7 +113,7 @@ def test_an_export_is_a_file_that_load_lora_offers(server: ComfyServer) -> None:
     first = Graph()
     run(server, _with(first, import_lora(first, library="shared")))
     graph = Graph()
-    shelf = graph.add("CCVD_ConceptLibrary", library="shared", adjust="", export_loras=True)
+    shelf = graph.add("CCVD_ConceptLibrary", library="shared", adjust="", export="LoRA")
     listing = graph.show(shelf.out(1))
     text = run(server, graph).text(listing)
     assert "exported <zxc> to models/loras/ccvd/shared/zxc.safetensors" in text and "lora, 'red dog', rank 4" in text

@@ -13,8 +13,8 @@ from torch import nn
 
 from ccvd_core.concepts.concept import BaseFingerprint, Concept, LowRank
 from ccvd_core.concepts.peft_folder import CONFIG, WEIGHTS, read_peft_folder, write_peft_folder
-from ccvd_core.errors import CCVDError, LoraFileError
-from tests.core.test_lora_file import PLACES, Linear
+from ccvd_core.errors import LoraFileError
+from tests.core.test_lora_file import PLACES
 
 
 def model() -> nn.Module:
@@ -155,13 +155,11 @@ def concept() -> Concept:
     return Concept("rex", "subject", "dog", adapters, ones[:, None], ones, ones, BaseFingerprint("x", ()))
 
 
-def own_names_first(place: Linear) -> Linear:
-    """As the backbone of a diffusers model gives its Linears."""
-    return Linear(place.id, place.names[::-1], place.in_features, place.out_features)
+NAMES = {place.id: place.names[1] for place in PLACES}
 
 
 def test_peft_loads_the_folder_that_we_write(tmp_path: Path) -> None:
-    write_peft_folder(concept(), tmp_path / "rex", map(own_names_first, PLACES))
+    write_peft_folder(concept(), tmp_path / "rex", NAMES.__getitem__)
     base = model()
     before = {place.id: base.get_submodule(place.names[1]).weight.detach().clone() for place in PLACES}
     merged = PeftModel.from_pretrained(base, str(tmp_path / "rex")).merge_and_unload()
@@ -172,14 +170,16 @@ def test_peft_loads_the_folder_that_we_write(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_we_write_comes_back(tmp_path: Path) -> None:
-    write_peft_folder(concept(), tmp_path, PLACES)
+    write_peft_folder(concept(), tmp_path, NAMES.__getitem__)
+    write_peft_folder(concept(), tmp_path, NAMES.__getitem__)
     read = read_peft_folder(tmp_path, PLACES)
     for site, adapter in concept().adapters.items():
         torch.testing.assert_close(read.adapters[site].b @ read.adapters[site].a, adapter.scale * adapter.b @ adapter.a)
+
+
+def test_somebody_elses_folder_is_never_overwritten(tmp_path: Path) -> None:
+    changed(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(LoraFileError, match="never overwritten"):
-        write_peft_folder(concept(), tmp_path, PLACES)
-
-
-def test_a_concept_of_another_model_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(CCVDError, match=r"adapts blocks\.1\.self_attn\.o, which this model does not have"):
-        write_peft_folder(concept(), tmp_path, PLACES[:2])
+        write_peft_folder(concept(), tmp_path, NAMES.__getitem__)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
