@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io, ui
 
-from ..ccvd_core.attaching.base_match import check_fits_base, sibling_notes
-from ..ccvd_core.prompts.aggregation import PARTICIPANTS, AggregationSettings, describe_relevance
-from ..ccvd_core.regions.library_scene import aggregate_library
+from ..ccvd_core.prompts.aggregation import PARTICIPANTS, AggregationSettings
 from ..ccvd_core.regions.region import RegionSet
-from ..ccvd_core.regions.scene import READINGS, scene_concepts
-from .host.backbone import backbone_of, family_of
+from ..ccvd_core.regions.scene import READINGS
+from .host.aggregation import aggregate_model
 from .host.libraries import LibrarySelection, LibraryType, RegionsType
-from .host.overview import Overview
-from .host.patching import KEY, PromptState, with_concepts
-from .host.pictures import heat_map
 from .host.search_words import SEARCH_WORDS
-from .host.text_encoder import PromptReader
 
 
 class AggregateAdapters(io.ComfyNode):
@@ -120,50 +113,7 @@ class AggregateAdapters(io.ComfyNode):
         region_prompts: Any = "alone",
     ) -> io.NodeOutput:
         settings = AggregationSettings(sharpness, top_k, participants, pinned)
-        library.check_known(scene_concepts(prompt, regions))
-        reader = PromptReader(clip, family_of(model).encoder)
-        backbone = backbone_of(model, reader)
-        regions, names = regions or RegionSet(1, 1, ()), library.names()
-        used = aggregate_library(
-            backbone,
-            prompt,
-            regions,
-            library.library,
-            names,
-            settings,
-            library.strengths,
-            own_words_only,
-            reading=region_prompts,
-        )
-        scene, concepts = used.scene, used.acting
-        check_fits_base(concepts, backbone)
-        notes = [*(f"Left out: {problem}" for problem in used.left_out.values()), *sibling_notes(concepts, backbone)]
-        for note in notes:
-            logging.warning("CCVD: %s", note)
-        acts = bool(concepts or regions.regions)
-        state = PromptState(scene.prompt, used.names)
-        conditioning = [[context, {**extra, KEY: state} if acts else extra] for context, extra in reader.conditioning]
-        if regions.regions and region_prompts == "together":
-            # The encoder's output is the whole sentence; what lies outside the regions keeps a part of it.
-            whole = scene.prompt.context.unsqueeze(0)
-            conditioning = [[whole.to(context), extra] for context, extra in conditioning]
-        overview = Overview.of(scene, used.names, names)
-        picture = heat_map(overview.largest(), overview.names, overview.title)
-        return io.NodeOutput(
-            with_concepts(model, concepts) if acts else model,
-            conditioning,
-            picture,
-            "\n".join([*notes, describe_scene(overview, regions)]),
-            ui=ui.PreviewImage(picture, cls=cls),
-        )
-
-
-def describe_scene(overview: Overview, regions: RegionSet) -> str:
-    """The relevance table of the prompt and, with regions, one of each region."""
-    tables = [
-        describe_relevance(weights, relevances, overview.names)
-        for weights, relevances in zip(overview.weights, overview.relevances, strict=True)
-    ]
-    titles = [f"Region {number} ({region.prompt})" for number, region in enumerate(regions.regions, 1)]
-    parts = [tables[0], *(f"{title}\n{table}" for title, table in zip(titles, tables[1:], strict=True))]
-    return "\n\n".join([*parts, *overview.remarks])
+        scene = regions or RegionSet(1, 1, ())
+        used = aggregate_model(model, clip, library, prompt, scene, settings, own_words_only, region_prompts)
+        preview = ui.PreviewImage(used.picture, cls=cls)
+        return io.NodeOutput(used.model, used.conditioning, used.picture, used.text, ui=preview)

@@ -10,11 +10,10 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..ccvd_core.regions.merging import RegionSettings
-from ..ccvd_core.regions.regional_prompt import has_regions
 from .host.hints import hint
-from .host.patching import KEY, with_region_settings
+from .host.patching import with_region_settings
+from .host.region_settings import region_setting_inputs, without_effect
 from .host.search_words import SEARCH_WORDS
-from .region_sampling import region_setting_inputs
 
 
 class CCVDSampler(io.ComfyNode):
@@ -97,17 +96,8 @@ class CCVDSampler(io.ComfyNode):
         **region_settings: Any,
     ) -> io.NodeOutput:
         settings = RegionSettings(**region_settings)
-        regional = any(has_regions(extra[KEY].prompt) for _, extra in positive if KEY in extra)
-        if settings.mode != "attention" and not regional:
-            hint(
-                cls, f"No regions in the positive conditioning: {settings.mode!r} changes nothing. Connect Region Mask."
-            )
-        elif regional and (unreached := settings.unreached(1 - denoise)):
-            hint(
-                cls,
-                f"With denoise {denoise:g}, sampling begins after {1 - denoise:.0%} of the schedule: {unreached} "
-                f"reaches no step. Raise it above {1 - denoise:.2f}, or raise denoise.",
-            )
+        if told := without_effect(settings, positive, denoise):
+            hint(cls, told)
         model = with_region_settings(model, settings)
         # ComfyUI's nodes.py, by name: to tools that read this file `nodes` is our own package.
         stock: Any = importlib.import_module("nodes")

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from comfy_api.latest import io, ui
-from jaxtyping import Float
-from torch import Tensor
 
-from ..ccvd_core.concepts.concept import check_name
-from ..ccvd_core.errors import CCVDError
-from ..ccvd_core.sheet import spread
-from .host.demo_world import FOLDER, demo_concepts, read_samples
-from .host.lesson import written_name
-
-MOMENTS = 3
-"""Frames of a clip that the node shows."""
-
-
-def shown(media: list[Tensor]) -> Float[Tensor, "pictures height width 3"]:
-    """Every picture, and of every clip its beginning, middle and end."""
-    return torch.cat([frames[spread(len(frames), MOMENTS)] for frames in media])
+from .host.demo_world import demo_concepts, moments, read_named
+from .host.libraries import concept_name
+from .host.search_words import SEARCH_WORDS
 
 
 class DemoPictures(io.ComfyNode):
@@ -33,7 +20,7 @@ class DemoPictures(io.ComfyNode):
                 "Pictures or clips that come with the pack, with captions: things that the demo model has never seen, "
                 "to try Learn Concept with. For your own, use Load Image-Text (from Folder) in its place."
             ),
-            search_aliases=["sample pictures", "example images", "dataset", "train"],
+            search_aliases=SEARCH_WORDS["CCVD_DemoPictures"],
             inputs=[
                 io.Combo.Input(
                     "what",
@@ -56,13 +43,6 @@ class DemoPictures(io.ComfyNode):
 
     @classmethod
     def execute(cls, what: str, name: str) -> io.NodeOutput:
-        if not (FOLDER / what).is_dir():
-            raise CCVDError(
-                f"The pack has no demo pictures of {what!r} (in demo/pictures). Choose one of: "
-                f"{', '.join(demo_concepts())}. If it is one of them, install the pack again."
-            )
-        concept = check_name(written_name(name))
-        media, captions = zip(*read_samples(what), strict=True)
-        named = [caption.replace(f"<{what}>", f"<{concept}>") for caption in captions]
-        preview = ui.PreviewImage(shown(list(media)), cls=cls)
-        return io.NodeOutput(list(media), named, demo_concepts()[what]["class_words"], ui=preview)
+        media, captions = read_named(what, concept_name(name))
+        preview = ui.PreviewImage(moments(media), cls=cls)
+        return io.NodeOutput(media, captions, demo_concepts()[what]["class_words"], ui=preview)

@@ -1,8 +1,7 @@
-"""Learn Concept: the training node's inputs and outputs; `lesson.py` does the work."""
+"""Learn Concept: the training node's inputs and outputs; `host/lesson.py` does the work."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from comfy_api.latest import io
@@ -10,8 +9,9 @@ from comfy_api.latest import io
 from ..ccvd_core.concepts.kinds import KINDS
 from ..ccvd_core.learning.clips import WINDOWS
 from ..ccvd_core.learning.retention import FORMS
-from .host.lesson import LEARNED_HERE, Lesson, written_name
-from .host.libraries import LibraryType, open_library
+from .host.lesson import Lesson
+from .host.libraries import LibraryType
+from .host.made_here import vanished
 from .host.search_words import SEARCH_WORDS
 
 LISTS = ("images", "video", "captions")
@@ -206,12 +206,7 @@ class LearnConcept(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, library: Any, name: Any, **_: Any) -> str:
-        # Before execution the values may come singly or in sequences; a linked one is not known yet, and None.
-        shelf_name, text = (value if isinstance(value, str) else value[0] for value in (library, name))
-        concept = written_name(text or "")
-        if (shelf_name, concept) in LEARNED_HERE and concept not in open_library(shelf_name).names():
-            return f"gone {time.time()}"
-        return ""
+        return vanished(library, name)
 
     @classmethod
     def execute(cls, **lists: Any) -> io.NodeOutput:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from comfy.model_management import get_free_memory
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..ccvd_core.regions.inputs import boxes_as_regions, painted_regions
 from ..ccvd_core.regions.layout import RegionLayoutError, parse_layout
-from ..ccvd_core.regions.pixels import check_mask_size, first_masks
-from ..ccvd_core.regions.region import RegionSet
+from ..ccvd_core.regions.pixels import first_masks
 from .host.hints import hint
 from .host.libraries import RegionsType
+from .host.region_inputs import gathered_regions, memory_warning, pixel_boxes
 from .host.region_pictures import check_background, editor_frames, preview
 from .host.search_words import SEARCH_WORDS
 
@@ -139,13 +136,9 @@ class RegionMask(io.ComfyNode):
         boxes: Any = None,
         background: Tensor | None = None,
     ) -> io.NodeOutput:
-        prompts = mask_prompts.splitlines()
-        painted = [] if mask is None else painted_regions(mask, prompts, mask_batch == "frames", length)
-        boxed = [] if boxes is None else boxes_as_regions(boxes, prompts[len(painted) :], width, height)
-        regions = RegionSet(width, height, (*parse_layout(layout).regions, *painted, *boxed))
+        regions = gathered_regions(layout, width, height, length, mask_batch, mask_prompts.splitlines(), mask, boxes)
         check_background(background)
-        free: Any = get_free_memory(torch.device("cpu"))
-        if warning := check_mask_size(regions, free):
+        if warning := memory_warning(regions):
             hint(cls, warning)
         under = [] if background is None else ui.PreviewImage(editor_frames(background), cls=cls).values
         return io.NodeOutput(
@@ -155,16 +148,3 @@ class RegionMask(io.ComfyNode):
             preview(regions, background),
             ui={BACKGROUND: under},
         )
-
-
-def pixel_boxes(regions: RegionSet, frames: int) -> list[list[dict[str, int]]]:
-    """ComfyUI's BOUNDING_BOX: frames -> boxes. One frame if nothing moves, else one per frame of the clip."""
-    times = [0.0] if not regions.moves or frames == 1 else [frame / (frames - 1) for frame in range(frames)]
-    names = ("x", "y", "width", "height")
-    return [
-        [
-            dict(zip(names, region.pixels_at(t, regions.width, regions.height), strict=True))
-            for region in regions.regions
-        ]
-        for t in times
-    ]

@@ -18,10 +18,15 @@ from PIL import Image
 from torch import Tensor
 
 from ...ccvd_core.backbones.base import Backbone
+from ...ccvd_core.sheet import spread
 
 FOLDER = Path(__file__).parents[2] / "demo" / "pictures"
 ALIKE = 0.03
 """Mean difference of pixels (0..1) up to which a picture is one of the pack's: a clip's compression, another size."""
+
+
+MOMENTS = 3
+"""Frames of a clip that Demo Pictures shows."""
 
 
 @cache
@@ -39,9 +44,28 @@ def read_media(file: Path) -> Float[Tensor, "frames height width 3"]:
 
 
 def read_samples(what: str) -> list[tuple[Tensor, str]]:
-    """The pictures or clips of a concept, each with its caption, in which the concept stands as `<what>`."""
+    """The pictures or clips of a concept, each with its caption, in which the concept stands as `<what>`.
+
+    Raises CCVDError when there are none.
+    """
+    if not (FOLDER / what).is_dir():
+        raise CCVDError(
+            f"The pack has no demo pictures of {what!r} (in demo/pictures). Choose one of: "
+            f"{', '.join(demo_concepts())}. If it is one of them, install the pack again."
+        )
     files = sorted(path for path in (FOLDER / what).iterdir() if path.suffix in (".png", ".mp4"))
     return [(read_media(file), file.with_suffix(".txt").read_text(encoding="utf-8").strip()) for file in files]
+
+
+def read_named(what: str, name: str) -> tuple[list[Tensor], list[str]]:
+    """The pictures or clips, and their captions, in which the concept stands as `<name>`. Raises CCVDError."""
+    media, captions = zip(*read_samples(what), strict=True)
+    return list(media), [caption.replace(f"<{what}>", f"<{name}>") for caption in captions]
+
+
+def moments(media: Sequence[Tensor]) -> Float[Tensor, "pictures height width 3"]:
+    """Every picture, and of every clip its beginning, middle and end."""
+    return torch.cat([frames[spread(len(frames), MOMENTS)] for frames in media])
 
 
 def notes_on_media(backbone: Backbone, media: Sequence[Float[Tensor, "1 3 frames height width"]]) -> list[str]:

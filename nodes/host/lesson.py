@@ -7,39 +7,30 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import comfy.model_management as memory
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
 from ...ccvd_core.attaching.base_match import check_fits_base, sibling_notes
-from ...ccvd_core.concepts.concept import Concept, check_class_words, check_name
+from ...ccvd_core.concepts.concept import Concept, check_class_words
 from ...ccvd_core.concepts.kinds import KINDS, Kind
 from ...ccvd_core.concepts.whole_files import ReservedSpace
 from ...ccvd_core.errors import LearningError, LibraryError
-from ...ccvd_core.learning.example import Example
 from ...ccvd_core.learning.learner import ConceptLearner
 from ...ccvd_core.learning.media import to_floats
 from ...ccvd_core.learning.plan import LearningNeed, bytes_to_write
-from ...ccvd_core.learning.progress_file import ProgressFile
 from .backbone import backbone_of, family_of
 from .demo_world import notes_on_media
+from .lesson_job import LessonJob, job_digest
 from .lesson_loop import LearningLoop, mean
-from .lesson_media import MediaReader, clip_cut, clips_summary, pieces, spread_captions
+from .lesson_media import MediaReader, clip_cut, clips_summary, encoded_examples, pieces, spread_captions
 from .lesson_need import after_failure, check_memory, chosen_settings, need_summary, reserve
 from .lesson_results import results, thinned
-from .libraries import LibrarySelection, open_library
+from .libraries import LibrarySelection, concept_name, open_library
+from .made_here import MADE_HERE
 from .progress_text import send_progress_text
 from .text_encoder import PromptReader
-from .training import job_digest, largest_weights, training_mode
-
-LEARNED_HERE: set[tuple[str, str]] = set()
-"""(library, name) learned or found by this process: if such a file is gone, a cached result must not hide it."""
-
-
-def written_name(text: str) -> str:
-    """A name as artists write it, with or without its angle brackets."""
-    return text.strip().removeprefix("<").removesuffix(">").lower()
+from .training import largest_weights, training_mode
 
 
 class Lesson:
@@ -76,7 +67,7 @@ class Lesson:
     ) -> None:
         self._node_id, self._preview_every = node_id, preview_every
         self._model, self._vae = model.clone(), vae
-        self._name = check_name(written_name(name))
+        self._name = concept_name(name)
         self._kind: Kind = kind
         self._class_words = check_class_words(class_words)
         self._shelf_name, self._shelf = library, open_library(library)
@@ -105,14 +96,12 @@ class Lesson:
         self._items = reader.read(images or (), video or ())
         for item in self._items:
             self._conditions.check_frames(item.pieces[0].shape[2])
-        self._pixels = job_digest({}, [pixels for item in self._items for pixels in item.pieces])
         self._captions = spread_captions(captions, self._name, len(self._items))
 
     def run(self) -> io.NodeOutput:
-        description = self._description()
-        job = self._digest(description)
+        job = self._job()
         if self._name in self._shelf.names():
-            return self._already_there(job)
+            return self._already_there(job.digest())
         self._shelf.check_can_add(self._name)
         earlier, unread = self._earlier()
         first_frames = [to_floats(item.pieces[0][:, :, :1]) for item in self._items]
@@ -124,14 +113,14 @@ class Lesson:
         ]
         space = reserve(self._shelf.folder, self._name, bytes_to_write(self._backbone, self._kind, self._settings))
         try:
-            concept, report = self._learn(job, self._progress(description, earlier), earlier, space)
+            concept, report = self._learn(job, earlier, space)
         finally:
             space.release()
-        LEARNED_HERE.add((self._shelf_name, self._name))
+        MADE_HERE.add((self._shelf_name, self._name))
         return results(concept, LibrarySelection(self._shelf), "\n".join([report, *self._notes]))
 
-    def _description(self) -> dict[str, Any]:
-        return {
+    def _job(self) -> LessonJob:
+        description = {
             "name": self._name,
             "kind": self._kind,
             "class_words": self._class_words,
@@ -140,21 +129,7 @@ class Lesson:
             "clip_vision": self._conditions.clip_vision is not None,
             "base": asdict(self._backbone.fingerprint),
         }
-
-    def _digest(self, description: dict[str, Any]) -> str:
-        """Identifies these pictures with this description."""
-        return job_digest({**description, "pixels": self._pixels}, [])
-
-    def _progress(self, description: dict[str, Any], earlier: Sequence[Concept]) -> ProgressFile:
-        """Where progress is kept, and what it belongs to.
-
-        It is taken up with another learning rate too, which is what to try when the loss became NaN; not beside other
-        concepts, since the retention loss depends on what was learned before.
-        """
-        settings = {key: value for key, value in description["settings"].items() if key not in ("lr", "token_lr")}
-        names = [concept.name for concept in earlier]
-        job = self._digest({**description, "settings": settings, "earlier": names})
-        return ProgressFile(self._shelf.folder / ".progress" / f"{self._name}.safetensors", job)
+        return LessonJob(description, job_digest({}, [pixels for item in self._items for pixels in item.pieces]))
 
     def _earlier(self) -> tuple[list[Concept], list[str]]:
         """What to stay apart from, and a warning for each that cannot be read. All of a library fit the same models."""
@@ -173,15 +148,15 @@ class Lesson:
                 f"The library {self._shelf_name!r} already has a concept <{self._name}>, learned with other pictures "
                 "or settings. Choose another name, or delete its file in ComfyUI/models/ccvd to learn it again."
             )
-        LEARNED_HERE.add((self._shelf_name, self._name))
+        MADE_HERE.add((self._shelf_name, self._name))
         report = f"<{self._name}> was learned before with the same inputs: nothing to do."
         return results(concept, LibrarySelection(self._shelf), report)
 
-    def _learn(
-        self, job: str, progress: ProgressFile, earlier: Sequence[Concept], space: ReservedSpace
-    ) -> tuple[Concept, str]:
+    def _learn(self, job: LessonJob, earlier: Sequence[Concept], space: ReservedSpace) -> tuple[Concept, str]:
         """Train, and put the concept into the library. Whatever stops it, what was learned is kept."""
-        examples = self._examples()
+        progress = job.progress(self._shelf.folder, [concept.name for concept in earlier])
+        media = list(pieces(self._items, self._captions, self._settings.still_frames))
+        examples = encoded_examples(media, self._model.model, self._vae, self._conditions, self._say)
         need = check_memory(
             self._model, self._backbone, self._kind, self._settings, [example.latents for example in examples]
         )
@@ -219,7 +194,7 @@ class Lesson:
             loop.take_up(self._name)
             try:
                 loop.run()
-                kept = {"job": job, "losses": thinned(progress.losses)}
+                kept = {"job": job.digest(), "losses": thinned(progress.losses)}
                 if len(progress.rates) > 1:
                     kept["learning_rates"] = progress.rates
                 concept = learner.concept(loop.finished())
@@ -241,20 +216,6 @@ class Lesson:
             f"Write <{self._name}> in a prompt of Aggregate Adapters to use it."
         )
         return concept, "\n".join(line for line in (report, progress.problem) if line)
-
-    def _examples(self) -> list[Example]:
-        """Every picture and window as latents."""
-        media = list(pieces(self._items, self._captions, self._settings.still_frames))
-        examples = []
-        for number, (pixels, caption) in enumerate(media, 1):
-            memory.throw_exception_if_processing_interrupted()
-            self._say(f"Encoding {'pictures' if pixels.shape[2] == 1 else 'clips'} {number} of {len(media)}")
-            floats = to_floats(pixels)
-            # The model is shown things beside the clip on image-to-video and control models.
-            encoded = self._vae.encode(floats[0].permute(1, 2, 3, 0))
-            latents = self._model.model.process_latent_in(encoded).float().cpu()[0]
-            examples.append(Example(latents, caption, self._conditions.shown(floats, latents)))
-        return examples
 
     def _announce(self, learner: ConceptLearner, need: LearningNeed) -> str:
         """Say before the first step what is going to happen and how long it will take."""

@@ -11,11 +11,13 @@ import comfy.model_management as memory
 from comfy_api.latest import InputImpl
 from torch import Tensor
 
+from ...ccvd_core.backbones.hosted import LessonConditions
 from ...ccvd_core.backbones.video_form import VideoForm
 from ...ccvd_core.concepts.kinds import ConceptKind
 from ...ccvd_core.errors import CCVDError, MediaError
 from ...ccvd_core.learning.clips import ClipCut, LessonBudget, cut_images
-from ...ccvd_core.learning.media import check_media, prepare_pictures, still_clip, to_bytes, training_size
+from ...ccvd_core.learning.example import Example
+from ...ccvd_core.learning.media import check_media, prepare_pictures, still_clip, to_bytes, to_floats, training_size
 from ...ccvd_core.learning.video_file import VideoFile, read_clip
 
 
@@ -131,3 +133,19 @@ def pieces(items: Sequence[LessonItem], captions: Sequence[str], still_frames: i
             yield pixels, caption
             if item.is_picture and still_frames > 1:
                 yield still_clip(pixels, still_frames), caption
+
+
+def encoded_examples(
+    media: Sequence[tuple[Tensor, str]], model: Any, vae: Any, conditions: LessonConditions, say: Callable[[str], None]
+) -> list[Example]:
+    """Pixels and captions as the latents and captions that `model`, ComfyUI's BaseModel, learns from."""
+    examples = []
+    for number, (pixels, caption) in enumerate(media, 1):
+        memory.throw_exception_if_processing_interrupted()
+        say(f"Encoding {'pictures' if pixels.shape[2] == 1 else 'clips'} {number} of {len(media)}")
+        floats = to_floats(pixels)
+        # The model is shown things beside the clip on image-to-video and control models.
+        encoded = vae.encode(floats[0].permute(1, 2, 3, 0))
+        latents = model.process_latent_in(encoded).float().cpu()[0]
+        examples.append(Example(latents, caption, conditions.shown(floats, latents)))
+    return examples

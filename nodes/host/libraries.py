@@ -61,6 +61,15 @@ class LibrarySelection:
         return unknown_concept(name, f"which is not in the concept library {library}", known, who)
 
 
+def concept_name(text: str) -> str:
+    """The name that an artist wrote, with or without angle brackets. Raises CCVDError for one that none can have."""
+    return check_name(written_name(text))
+
+
+def written_name(text: str) -> str:
+    return text.strip().removeprefix("<").removesuffix(">").lower()
+
+
 def other_libraries(wanted: str) -> str:
     """What there is instead of a library that is missing or empty."""
     names = [name for name in libraries() if name != wanted]

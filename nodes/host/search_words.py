@@ -10,6 +10,7 @@ SEARCH_WORDS: dict[str, list[str]] = {
     "CCVD_AggregateAdapters": [*CONCEPT, "apply lora", "load lora", "multi concept"],
     "CCVD_ConceptLibrary": [*CONCEPT, "lora stack", "lora loader", "strength"],
     "CCVD_DemoModel": ["checkpoint loader", "load checkpoint", "test model", "tiny model", "text to video", "ccvd"],
+    "CCVD_DemoPictures": ["sample pictures", "example images", "dataset", "train"],
     "CCVD_ImportLora": [*CONCEPT, "load lora", "lora loader", "lora per region", "peft"],
     "CCVD_LearnConcept": [*CONCEPT, *TRAINING, "face", "style", "motion", "motion lora"],
     "CCVD_RegionMask": [*REGION, "bounding box", "bbox", "mask editor", "area", "layout"],

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +12,6 @@ import comfy.model_management as memory
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
-from torch import Tensor
 
 from ...ccvd_core.backbones.hosted import HostedBackbone
 from .own_weights import forget_inference_buffers, leave_inference_mode, own_weights
@@ -56,15 +53,6 @@ def largest_weights(backbone: HostedBackbone) -> int:
     # By their shapes: packed weights (GGUF) have fewer bytes than that, until they are used.
     values = (sum(math.prod(parameter.shape) for parameter in part.parameters()) for part in backbone.recomputed())
     return max(values) * backbone.dtype.itemsize
-
-
-def job_digest(description: Mapping[str, Any], tensors: list[Tensor]) -> str:
-    """Identifies a learning job by everything that decides its result."""
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode())
-    for tensor in tensors:
-        digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:32]
 
 
 class Clock:

@@ -22,7 +22,7 @@ def load_model() -> Any:
     """The demo model as MODEL, by the code under CCVD Demo Model."""
     import comfy.sd
 
-    demo = from_pack("nodes.demo_model")
+    demo = from_pack("nodes.host.demo_base")
     model = comfy.sd.load_diffusion_model(str(demo.MODEL_FILE))
     model.add_object_patch("model_sampling", demo.shifted_sampling(model, 3.0))
     return model

@@ -33,7 +33,7 @@ def native(backbones: dict[str, Backbone]) -> Any:
     import comfy.sd
     import comfy.utils
 
-    demo_model = from_pack("nodes.demo_model")
+    demo_model = from_pack("nodes.host.demo_base")
     model = comfy.sd.load_diffusion_model(str(demo_model.MODEL_FILE))
     comfy.model_management.load_models_gpu([model])
     vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(demo_model.VAE_FILE)))

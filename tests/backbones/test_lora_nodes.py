@@ -38,10 +38,9 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbones: dict[str
 
 @pytest.fixture
 def node(folders: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    module = from_pack("nodes.import_lora")
-    monkeypatch.setattr(module, "PromptReader", lambda clip, encoder: encode_text)
-    monkeypatch.setattr(module, "IMPORTED_HERE", set())
-    return module
+    monkeypatch.setattr(from_pack("nodes.host.lora_import"), "PromptReader", lambda clip, encoder: encode_text)
+    from_pack("nodes.host.made_here").MADE_HERE.clear()
+    return from_pack("nodes.import_lora")
 
 
 def run(node: Any, backbone: Backbone, **inputs: Any) -> tuple[Any, str]:

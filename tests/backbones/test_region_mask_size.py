@@ -23,7 +23,7 @@ def node(backbones: dict[str, Backbone]) -> Any:
 
 
 def test_too_little_memory_is_an_error_and_nothing_is_made(node: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(node, "get_free_memory", lambda device: 2e9)
+    monkeypatch.setattr(from_pack("nodes.host.region_inputs"), "get_free_memory", lambda device: 2e9)
     monkeypatch.setattr(node, "first_masks", lambda regions: pytest.fail("masks were made"))
     expected = r"4 regions at 16384 x 16384 pixels: .* 4\.3 GB of memory, and 2\.0 GB are free"
     with pytest.raises(from_pack("ccvd_core.regions.region").RegionError, match=expected):
@@ -32,7 +32,7 @@ def test_too_little_memory_is_an_error_and_nothing_is_made(node: Any, monkeypatc
 
 def test_large_masks_are_a_line_under_the_node_and_the_preview_stays_small(node: Any, monkeypatch: pytest.MonkeyPatch):
     lines: list[str] = []
-    monkeypatch.setattr(node, "get_free_memory", lambda device: 1e12)
+    monkeypatch.setattr(from_pack("nodes.host.region_inputs"), "get_free_memory", lambda device: 1e12)
     monkeypatch.setattr(node, "hint", lambda _, text: lines.append(text))
     monkeypatch.setattr(node, "first_masks", lambda regions: torch.zeros(1, 1, 1))
     out = node.RegionMask.execute(width=16384, height=8192, **SIZE)

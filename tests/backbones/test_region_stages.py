@@ -139,7 +139,7 @@ def test_the_steps_of_comfyuis_usual_schedule_are_counted_as_they_are(studio: St
     steps = from_pack("ccvd_core.regions.steps")
     settings = from_pack("ccvd_core.regions.merging").RegionSettings
     for shift in (1.0, 3.0, 8.0):
-        sampling = from_pack("nodes.demo_model").shifted_sampling(studio.models[0], shift)
+        sampling = from_pack("nodes.host.demo_base").shifted_sampling(studio.models[0], shift)
         for share in range(21):
             decide = steps.region_schedule(settings(contrast_steps=share / 20), sampling.percent_to_sigma)
             for count in (*range(1, 50), 100):

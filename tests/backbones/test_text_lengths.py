@@ -138,7 +138,7 @@ def test_the_demo_model_learns_captions_beyond_its_32_rows(backbones: dict[str, 
     """Its text encoder in ComfyUI pads texts to 32 rows; a longer caption has more."""
     import comfy.sd
 
-    demo_model = from_pack("nodes.demo_model")
+    demo_model = from_pack("nodes.host.demo_base")
     text_encoder = from_pack("nodes.host.text_encoder")
     reader = text_encoder.PromptReader(demo_model.load_clip(demo_model.TEXT_FILE), text_encoder.UMT5)
     model = comfy.sd.load_diffusion_model(str(demo_model.MODEL_FILE)).model.diffusion_model

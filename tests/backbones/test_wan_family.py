@@ -34,7 +34,7 @@ FRAMES = torch.rand(9, 96, 64, 3, generator=torch.Generator().manual_seed(8))
 @pytest.fixture(scope="module")
 def clip(backbones: dict[str, Backbone]) -> Any:
     """The demo model's text encoder, as wide as the small models read."""
-    demo_model = from_pack("nodes.demo_model")
+    demo_model = from_pack("nodes.host.demo_base")
     return demo_model.load_clip(demo_model.TEXT_FILE)
 
 

@@ -23,8 +23,8 @@ CALLED_FROM_OUTSIDE = {
     "repr_int",
 }
 """Names that Python and ComfyUI look up."""
-KINDS_OF_MODEL = {"VelocityPath", "step_at"}
-"""What a further backbone takes from `backbones/`, whichever is in the tree."""
+KINDS_OF_MODEL = {"DiffusersUNet3DBackbone", "VelocityPath", "step_at"}
+"""What `backbones/` offers to whoever loads a model headlessly, whether or not something here does."""
 
 
 def names(tree: ast.AST) -> Iterator[str]:

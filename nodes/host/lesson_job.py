@@ -1,0 +1,48 @@
+"""Which lesson this is: what decides its result, and where its progress is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ...ccvd_core.learning.progress_file import ProgressFile
+
+RATES = ("lr", "token_lr")
+
+
+@dataclass(frozen=True)
+class LessonJob:
+    """Everything that decides a concept: its `description`, with the settings under "settings", and its pixels."""
+
+    description: Mapping[str, Any]
+    pixels: str
+    """Their digest."""
+
+    def digest(self) -> str:
+        """Identifies these pictures with this description."""
+        return job_digest({**self.description, "pixels": self.pixels}, [])
+
+    def progress(self, library: Path, earlier: Sequence[str]) -> ProgressFile:
+        """Where progress is kept, and what it belongs to; `earlier` are the names of the concepts before it.
+
+        It is taken up with another learning rate too, which is what to try when the loss became NaN; not beside other
+        concepts, since the retention loss depends on what was learned before.
+        """
+        settings = {key: value for key, value in self.description["settings"].items() if key not in RATES}
+        job = LessonJob({**self.description, "settings": settings, "earlier": list(earlier)}, self.pixels)
+        return ProgressFile(library / ".progress" / f"{self.description['name']}.safetensors", job.digest())
+
+
+def job_digest(description: Mapping[str, Any], tensors: list[Tensor]) -> str:
+    """Identifies a learning job by everything that decides its result."""
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode())
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
