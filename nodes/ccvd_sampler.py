@@ -9,7 +9,7 @@ import comfy.samplers
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
-from ..ccvd_core.regions.merging import RegionSettings
+from ..ccvd_core.regions.modes import RegionSettings
 from .host.hints import hint
 from .host.patching import with_region_settings
 from .host.region_settings import region_setting_inputs, without_effect

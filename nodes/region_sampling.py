@@ -7,7 +7,7 @@ from typing import Any
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
-from ..ccvd_core.regions.merging import RegionSettings
+from ..ccvd_core.regions.modes import RegionSettings
 from .host.patching import with_region_settings
 from .host.region_settings import region_setting_inputs
 from .host.search_words import SEARCH_WORDS

@@ -14,7 +14,6 @@ check = beartype(
                 Literal["named", "all"]: str,
                 Literal["subspace", "trace"]: str,
                 Literal["subject", "motion", "style"]: str,
-                Literal["attention", "one at a time", "paper", "paper + bootstrap"]: str,
             }
         )
     )

@@ -18,7 +18,7 @@ from ccvd_core.number_types import fast_autocast
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.regions.masks import latent_masks
-from ccvd_core.regions.merging import RegionSettings
+from ccvd_core.regions.modes import RegionSettings
 from ccvd_core.regions.regional_prompt import AnyPrompt, RegionalPrompt, predict_prompts
 from ccvd_core.regions.scene import Reading, aggregate_scene
 from ccvd_core.sampling import sample

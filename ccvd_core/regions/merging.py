@@ -7,77 +7,9 @@ as printed there everything outside the boxes is scaled by alpha, which ours doe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from ..errors import CCVDError
-
-Mode = Literal["attention", "one at a time", "paper", "paper + bootstrap"]
-MODES: tuple[Mode, ...] = get_args(Mode)
-
-
-@dataclass(frozen=True)
-class RegionSettings:
-    """How regions are sampled. Shares of the steps are shares of the model's whole schedule (see `region_steps`).
-
-    `attention`: region attention alone, one model call per step. `paper`: for the first `region_steps` share of the
-    steps also one prediction per region, of its prompt over the whole frame, merged by attention and `alpha`.
-    `paper + bootstrap`: in the first `bootstrap_steps` share (of all steps, at most `region_steps`) those predictions
-    see one plain colour outside their region, so that its subject forms inside (MultiDiffusion).
-    `one at a time`: those predictions are of the scene with that region alone, by region attention, and outside the
-    region they see the scene without any region, as noisy as the latents: no other subject is there to compete.
-    `blend` softens the regions' edges, 0..1. In the first `contrast_steps` share, in any mode, the whole frame's prompt
-    takes the negative prompt's place: the guidance then points from the empty scene to the scene with its subjects.
-    """
-
-    mode: Mode = "attention"
-    region_steps: float = 0.6
-    alpha: float = 0.1
-    blend: float = 0.0
-    bootstrap_steps: float = 0.2
-    contrast_steps: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise CCVDError(f"The mode must be one of {', '.join(MODES)}; got {self.mode!r}.")
-        for name in ("region_steps", "alpha", "blend", "bootstrap_steps", "contrast_steps"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise CCVDError(f"The region setting {name} must be between 0 and 1; got {value}.")
-
-    @property
-    def merged_share(self) -> float:
-        """Share of the steps that merge predictions."""
-        return 0.0 if self.mode == "attention" else self.region_steps
-
-    @property
-    def bootstrapped_share(self) -> float:
-        """Share of the steps that hide what is outside a region from its own prediction."""
-        return min(self.region_steps, self.bootstrap_steps) if self.mode == "paper + bootstrap" else 0.0
-
-    def unreached(self, begun: float) -> str:
-        """The settings, separated by commas, whose share is over when sampling begins after the share `begun`."""
-        shares = {
-            "region_steps": self.merged_share,
-            "bootstrap_steps": self.bootstrapped_share,
-            "contrast_steps": self.contrast_steps,
-        }
-        return ", ".join(f"{name} {share:g}" for name, share in shares.items() if 0 < share <= begun)
-
-    @property
-    def measures(self) -> bool:
-        """Whether the attention that a region got decides how much of it is its own prediction."""
-        return self.mode in ("paper", "paper + bootstrap")
-
-    def strengths(self, masses: Float[Tensor, "*batch regions"]) -> Float[Tensor, "*batch regions"]:
-        """How much of a region is its own prediction: b_k, or 1 - alpha where nothing competes for attention."""
-        if self.measures:
-            return merge_strengths(masses, self.alpha)
-        return torch.full_like(masses, 1 - self.alpha)
 
 
 def neglect(masses: Float[Tensor, "*batch regions"]) -> Float[Tensor, "*batch regions"]:
@@ -107,12 +39,12 @@ def merge_noise(
     return whole + (shares.unsqueeze(1) * (own - whole)).sum(0)
 
 
-def bootstrap_input(
+def own_input(
     noisy: Float[Tensor, "*batch channels frames height width"],
     background: Float[Tensor, "*batch channels frames height width"],
     mask: Float[Tensor, "frames height width"],
 ) -> Float[Tensor, "*batch channels frames height width"]:
-    """A region's own input: the noisy latents inside, `background` (a plain colour, as noisy as they are) outside."""
+    """What a region's own prediction is made from: the noisy latents inside, `background`, as noisy, outside."""
     return torch.lerp(background, noisy, mask.to(noisy))
 
 
@@ -135,3 +67,8 @@ def plain_colour(
     """Latents of one constant colour c in latent space (None: the mean of all latents, 0)."""
     base = like.new_zeros(like.shape[1]) if colour is None else colour.to(like)
     return base.view(1, -1, 1, 1, 1).expand_as(like)
+
+
+def guided(positive: Tensor, negative: Tensor, cfg: float) -> Tensor:
+    """Classifier-free guidance: E = E_neg + cfg (E_pos - E_neg)."""
+    return negative + cfg * (positive - negative)

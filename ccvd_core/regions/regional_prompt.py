@@ -53,6 +53,11 @@ class RegionalPrompt:
     def is_plain(self) -> bool:
         return len(self.prompts) == 1 and self.prompts[0].is_plain
 
+    @property
+    def empty(self) -> ConceptPrompt:
+        """The scene without its regions."""
+        return self.prompts[0]
+
     def only(self, region: int) -> RegionalPrompt:
         """The scene with one of its regions (from 1) and the surroundings."""
         kept = replace(self.regions, regions=(self.regions.regions[region - 1],))

@@ -19,11 +19,12 @@ from comfy.patcher_extension import PatcherInjection, WrappersMP
 
 from ...ccvd_core.concepts.concept import Concept
 from ...ccvd_core.prompts.concept_prompt import ConceptPrompt
-from ...ccvd_core.regions.merging import RegionSettings
+from ...ccvd_core.regions.modes import RegionSettings
 from ...ccvd_core.regions.region import RegionError
 from ...ccvd_core.regions.regional_prompt import AnyPrompt, RegionalPrompt
 from .loaded_adapters import LoadedConcepts, add_adapters, load_concepts
-from .region_merging import RegionMerging, away_from_empty
+from .region_groups import away_from_empty
+from .region_merging import RegionMerging
 
 KEY = "ccvd"
 
@@ -122,13 +123,15 @@ class ConceptRuntime:
         loaded = self._loaded.get(model)
         if loaded is None or not scenes:
             return executor(model, conds, x, timestep, options)
-        step = self._merging.step(model, timestep)
-        if step.contrasted:
+        plan = self._merging.plan(model, timestep)
+        if plan.contrast:
             conds = away_from_empty(conds, scenes, self._prompts)
-        if not step.merged:
+        if not plan.merge:
             return executor(model, conds, x, timestep, options)
         grid = loaded.backbone.call_grid(x, options["transformer_options"], None, {}, self._references)
-        return self._merging.merged(executor, model, conds, x, timestep, options, scenes, self._prompts, negative, grid)
+        return self._merging.merged(
+            plan, executor, model, conds, x, timestep, options, scenes, self._prompts, negative, grid
+        )
 
     def apply_model(
         self,

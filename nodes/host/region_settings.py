@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...ccvd_core.regions.merging import MODES, RegionSettings
+from ...ccvd_core.regions.modes import MODES, RegionSettings
 from ...ccvd_core.regions.regional_prompt import has_regions
 from .patching import KEY
 
@@ -17,7 +17,7 @@ def region_setting_inputs() -> list[io.Input]:
         io.Combo.Input(
             "mode",
             options=list(MODES),
-            default="attention",
+            default=RegionSettings.mode,
             tooltip="attention: every region attends to its own prompt; nearly as fast as without regions. one at a "
             "time: in the first steps every region is also predicted as if it were the only one, one more pass per "
             "region, so that no subject is crowded out. paper: those passes are of the region's prompt over the whole "
@@ -77,7 +77,7 @@ def region_setting_inputs() -> list[io.Input]:
 def without_effect(settings: RegionSettings, positive: Any, denoise: float) -> str | None:
     """What to tell the artist of settings that change nothing with this positive CONDITIONING; None: they all act."""
     regional = any(has_regions(extra[KEY].prompt) for _, extra in positive if KEY in extra)
-    if settings.mode != "attention" and not regional:
+    if settings.merges and not regional:
         return f"No regions in the positive conditioning: {settings.mode!r} changes nothing. Connect Region Mask."
     if regional and (unreached := settings.unreached(1 - denoise)):
         return (

@@ -1,4 +1,4 @@
-"""How the sampling of a clip began: its noise, and its scenes without their regions.
+"""How a clip's sampling began, for samplers that go on with it: its noise, and its scenes without their regions.
 
 A schedule may be split over several samplers (KSampler (Advanced), SplitSigmas), or over two models, as the experts of
 Wan 2.2 are. What the first step has shown is needed by all of them: a sampler that stops early leaves it here beside
@@ -10,74 +10,19 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...ccvd_core.regions.merging import noisy_surroundings
+from ...ccvd_core.regions.run import Beginning
 
 KEPT_STAGES = 4
 """A stage holds four tensors of the latents' size, in the machine's memory. Several are kept because ComfyUI does not
 run a first sampler again when only the second one's settings change."""
 SAME_LATENTS = 1e-2
 """How far latents may be from those that a stage left, relative to their size: some are kept in 16 bits meanwhile."""
-
-Place = tuple[int, int]
-"""The number of a group of conditionings, and of a scene in it."""
-
-
-@dataclass(eq=False)
-class Surroundings:
-    """A scene without its regions, over the whole clip: what was predicted, `clean`, from the latents `first`.
-
-    `level` is their noise level; `windows` are the latent frames that were looked at together.
-    """
-
-    level: float
-    first: Tensor
-    clean: Tensor
-    windows: set[tuple[int, ...]] = field(default_factory=set)
-
-
-@dataclass(eq=False)
-class Beginning:
-    """The noise that a clip's sampling began with (None: unknown), and its scenes' surroundings."""
-
-    noise: Tensor | None = None
-    surroundings: dict[Place, Surroundings] = field(default_factory=dict)
-
-    def lacks(self, place: Place, level: float, frames: Tensor) -> bool:
-        """Whether a scene's surroundings are still to be predicted; a second call for the same frames brings none."""
-        known = self.surroundings.get(place)
-        return known is None or (known.level == level and window(frames) not in known.windows)
-
-    def remember(self, place: Place, level: float, frames: Tensor, first: Tensor, clean: Tensor, clip: Tensor) -> None:
-        """Keep what was predicted for these frames of a `clip`."""
-        if place not in self.surroundings:
-            empty = torch.zeros_like(clip).to(first)
-            self.surroundings[place] = Surroundings(level, empty, empty.clone())
-        known = self.surroundings[place]
-        known.first[:, :, frames], known.clean[:, :, frames] = first, clean
-        known.windows.add(window(frames))
-
-    def around(self, place: Place, level: float, frames: Tensor) -> Tensor | None:
-        """A scene's surroundings, as noisy as `level`; None at the level where the latents themselves are that."""
-        known = self.surroundings.get(place)
-        if known is None or known.level == level:
-            return None
-        return noisy_surroundings(known.clean[:, :, frames], known.first[:, :, frames], level / known.level)
-
-    def kept(self) -> Beginning:
-        """A copy in the machine's memory."""
-        return Beginning(
-            None if self.noise is None else self.noise.cpu(),
-            {
-                place: Surroundings(known.level, known.first.cpu(), known.clean.cpu(), known.windows)
-                for place, known in self.surroundings.items()
-            },
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +55,6 @@ class Stages:
             return None
         found = min(near, key=lambda pair: pair[0])[1].beginning
         return Beginning(found.noise, dict(found.surroundings))
-
-
-def window(frames: Tensor) -> tuple[int, ...]:
-    return tuple(frames.tolist())
 
 
 def frames_of(clip: Tensor | None, x: Tensor, options: Mapping[str, Any]) -> Tensor | None:

@@ -25,7 +25,7 @@ from ccvd_core.learning.step import LearningSettings
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.prompts.aggregation import AggregationSettings
 from ccvd_core.regions.inputs import painted_regions
-from ccvd_core.regions.merging import RegionSettings
+from ccvd_core.regions.modes import RegionSettings
 from ccvd_core.regions.region import RegionSet
 from ccvd_core.regions.scene import READINGS, aggregate_scene
 from ccvd_core.sampling import sample

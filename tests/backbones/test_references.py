@@ -60,8 +60,8 @@ def laid_out(backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch) ->
     """The region's share of each frame's left and right half: for attention, for merging, and what it sees."""
     found: dict[str, Tensor] = {}
     attachment = from_pack("ccvd_core.attaching.attachment").Attachment
-    merging = from_pack("nodes.host.region_merging").RegionMerging
-    activate, masks = attachment._activate, merging._masks
+    run = from_pack("ccvd_core.regions.run").SceneRun
+    activate, masks = attachment._activate, run.masks
 
     def halves(mask: Tensor) -> list[Any]:
         return mask.unflatten(-1, (2, -1)).mean((-3, -1)).tolist()
@@ -79,7 +79,7 @@ def laid_out(backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch) ->
         return own, view
 
     monkeypatch.setattr(attachment, "_activate", spied_activate)
-    monkeypatch.setattr(merging, "_masks", spied_masks)
+    monkeypatch.setattr(run, "masks", spied_masks)
     return found
 
 
@@ -88,7 +88,7 @@ def sample(model: Any, frames: int, extra: dict[str, Any], **changes: Any) -> Te
     import comfy.sample
 
     patching = from_pack("nodes.host.patching")
-    settings = from_pack("ccvd_core.regions.merging").RegionSettings("paper + bootstrap", 1.0, bootstrap_steps=1.0)
+    settings = from_pack("ccvd_core.regions.modes").RegionSettings("paper + bootstrap", 1.0, bootstrap_steps=1.0)
     for key, value in changes.items():
         model.model_options[key] = value
     patched = patching.with_region_settings(model, settings)

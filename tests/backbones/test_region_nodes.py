@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,10 @@ from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.concepts.concept import Concept
 from ccvd_core.prompts.aggregate import aggregate
-from ccvd_core.regions.merging import RegionSettings
+from ccvd_core.prompts.concept_prompt import ConceptPrompt
+from ccvd_core.regions.modes import RegionSettings
 from ccvd_core.regions.region import RegionSet
+from ccvd_core.regions.regional_prompt import RegionalPrompt
 from ccvd_core.regions.scene import READINGS, Reading, aggregate_scene
 from ccvd_core.sampling import sample
 from tests.backbones.demo_scenes import MOVING, STILL, in_comfyui, load_model, random_concepts, theirs
@@ -56,22 +59,58 @@ def concepts(base: DemoBase) -> list[Concept]:
 def test_nodes_and_headless_sampling_agree(
     model: Any, base: DemoBase, concepts: list[Concept], settings: RegionSettings, reading: Reading
 ):
+    check_agreement(model, base, concepts, settings, reading)
+
+
+def test_a_new_mode_is_a_new_row(model: Any, base: DemoBase, concepts: list[Concept], monkeypatch: pytest.MonkeyPatch):
+    """Both samplers do what a row says that no mode of the pack combines: one region at a time, on a plain colour."""
+    for modes in (importlib.import_module("ccvd_core.regions.modes"), from_pack("ccvd_core.regions.modes")):
+        row = modes.Mode(
+            modes.one_at_a_time, ("region_steps",), modes.Background.COLOUR, ("region_steps", "bootstrap_steps")
+        )
+        monkeypatch.setattr(modes, "MODES", {**modes.MODES, "alone on a colour": row})
+    shares = {"region_steps": 0.75, "bootstrap_steps": 0.5}
+    made, *known = (
+        headless(base, concepts, RegionSettings(mode, **shares))
+        for mode in ("alone on a colour", "one at a time", "paper + bootstrap")
+    )
+    assert all((made - other).abs().max() > 1e-2 for other in known)
+    check_agreement(model, base, concepts, RegionSettings("alone on a colour", **shares))
+
+
+def scene_of(base: DemoBase, concepts: list[Concept], reading: Reading) -> tuple[RegionalPrompt, ConceptPrompt]:
+    """The scene, and the negative prompt."""
+    regions, backbone = RegionSet(80, 64, (MOVING, STILL)), base.backbone()
+    scene = aggregate_scene(backbone, "a star on green grass", regions, concepts, reading=reading).prompt
+    return scene, aggregate(backbone, "", concepts).prompt
+
+
+def headless(
+    base: DemoBase, concepts: list[Concept], settings: RegionSettings, reading: Reading = "alone"
+) -> torch.Tensor:
+    (scene, negative), backbone = scene_of(base, concepts, reading), base.backbone()
+    with Attachment(backbone, [concept.adapters for concept in concepts]) as attachment:
+        return sample(backbone, attachment, [scene, scene], negative, noise(), STEPS, cfg=CFG, regions=settings)
+
+
+def noise() -> torch.Tensor:
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(5))
+
+
+def check_agreement(
+    model: Any, base: DemoBase, concepts: list[Concept], settings: RegionSettings, reading: Reading = "alone"
+) -> None:
+    """Headless and ComfyUI's sampling make the same latents."""
     import comfy.model_management
 
     patching = from_pack("nodes.host.patching")
-    regions = RegionSet(80, 64, (MOVING, STILL))
-    backbone = base.backbone()
-    scene = aggregate_scene(backbone, "a star on green grass", regions, concepts, reading=reading).prompt
-    negative = aggregate(backbone, "", concepts).prompt
-    noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(5))
-    with Attachment(backbone, [concept.adapters for concept in concepts]) as attachment:
-        headless = sample(backbone, attachment, [scene, scene], negative, noise, STEPS, cfg=CFG, regions=settings)
+    scene, negative = scene_of(base, concepts, reading)
     patched = patching.with_concepts(
         patching.with_region_settings(model, theirs(settings)), [theirs(replace(c, settings={})) for c in concepts]
     )
-    ours = model.model.process_latent_in(in_comfyui(patched, scene, negative, noise, steps=STEPS, cfg=CFG))
+    ours = model.model.process_latent_in(in_comfyui(patched, scene, negative, noise(), steps=STEPS, cfg=CFG))
     # Two implementations of the model in float32, four steps.
-    torch.testing.assert_close(ours, headless, atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(ours, headless(base, concepts, settings, reading), atol=2e-3, rtol=2e-3)
     comfy.model_management.unload_all_models()
     assert not any(module._forward_hooks for module in model.model.diffusion_model.modules())
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from ccvd_core.regions.merging import RegionSettings
+from ccvd_core.regions.modes import RegionSettings
 from ccvd_core.regions.regional_prompt import AnyPrompt, predict_prompts
 from ccvd_core.sampling import sample
 from tests.backbones.scenes import LEFT, RIGHT, region, scene, two_concepts

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.prompts.aggregate import aggregate
-from ccvd_core.regions.merging import RegionSettings
+from ccvd_core.regions.modes import RegionSettings
 from ccvd_core.regions.region import RegionSet
 from ccvd_core.regions.scene import aggregate_scene
 from tests.backbones.demo_scenes import MOVING, STILL, in_comfyui, load_model, random_concepts, theirs
@@ -124,9 +124,9 @@ def levels(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
     merged = kind.merged
 
-    def spied(self: Any, executor: Any, model: Any, conds: Any, x: Any, timestep: Tensor, *args: Any) -> Any:
+    def spied(self: Any, plan: Any, executor: Any, model: Any, conds: Any, x: Any, timestep: Tensor, *args: Any) -> Any:
         found.append(float(timestep.max()))
-        return merged(self, executor, model, conds, x, timestep, *args)
+        return merged(self, plan, executor, model, conds, x, timestep, *args)
 
     monkeypatch.setattr(kind, "merged", spied)
     return found
@@ -136,15 +136,14 @@ def test_the_steps_of_comfyuis_usual_schedule_are_counted_as_they_are(studio: St
     """Schedules of whole runs, in numbers of steps that round to ComfyUI's thousand levels and that do not."""
     from comfy.samplers import simple_scheduler
 
-    steps = from_pack("ccvd_core.regions.steps")
-    settings = from_pack("ccvd_core.regions.merging").RegionSettings
+    modes = from_pack("ccvd_core.regions.modes")
     for shift in (1.0, 3.0, 8.0):
         sampling = from_pack("nodes.host.demo_base").shifted_sampling(studio.models[0], shift)
         for share in range(21):
-            decide = steps.region_schedule(settings(contrast_steps=share / 20), sampling.percent_to_sigma)
+            decide = modes.region_schedule(modes.RegionSettings(contrast_steps=share / 20), sampling.percent_to_sigma)
             for count in (*range(1, 50), 100):
                 begun = simple_scheduler(sampling, count)[:-1].tolist()
-                taken = [decide.step(level, begun).contrasted for level in begun]
+                taken = [decide.plan(level, begun).contrast for level in begun]
                 assert taken == [step < math.ceil(share / 20 * count - 1e-9) for step in range(count)], (share, count)
 
 
@@ -207,7 +206,7 @@ def test_a_guider_that_asks_twice_keeps_the_surroundings_of_its_first_call(studi
 def test_one_at_a_time_measures_no_attention(studio: Studio, monkeypatch: pytest.MonkeyPatch):
     """Its strengths do not depend on it; in the paper's modes they do."""
     measured: list[int] = []
-    attention = from_pack("ccvd_core.attaching.call").RegionalAttention
+    attention = from_pack("ccvd_core.attaching.regional_attention").RegionalAttention
     monkeypatch.setattr(attention, "_measure", lambda self, number, *args: measured.append(number))
     studio.sample(studio.patched(MODES[3]), steps=2)
     assert not measured

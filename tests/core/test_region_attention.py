@@ -13,14 +13,14 @@ from ccvd_core.backbones.noise_path import FlowPath
 from ccvd_core.errors import CCVDError
 from ccvd_core.regions.attention import attention_mass, plan_tokens, region_attention
 from ccvd_core.regions.merging import (
-    RegionSettings,
-    bootstrap_input,
     merge_noise,
     merge_strengths,
     neglect,
     noisy_surroundings,
+    own_input,
     plain_colour,
 )
+from ccvd_core.regions.modes import RegionSettings
 from tests.reference import regions as reference
 
 HEADS, HIDDEN, TOKENS = 2, 8, 10
@@ -143,7 +143,7 @@ def test_bootstrap_shows_a_colour_as_noisy_as_the_latents():
     noisy = torch.lerp(clean, noise, t)
     colour = torch.tensor([0.5, -1.0], dtype=torch.float64)
     mask = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
-    seen = bootstrap_input(noisy, FlowPath().mix(plain_colour(noise, colour), noise, t), mask)
+    seen = own_input(noisy, FlowPath().mix(plain_colour(noise, colour), noise, t), mask)
     assert torch.equal(seen[..., 0, 0], noisy[..., 0, 0])
     torch.testing.assert_close(seen[0, :, 0, 0, 1], 0.3 * colour + 0.7 * noise[0, :, 0, 0, 1])
     assert torch.equal(FlowPath().mix(plain_colour(noise), noise, torch.tensor(1.0)), noise)
@@ -151,6 +151,6 @@ def test_bootstrap_shows_a_colour_as_noisy_as_the_latents():
 
 def test_settings_refuse_nonsense():
     with pytest.raises(CCVDError, match=r"mode must be one of attention, one at a time, paper, paper \+ bootstrap"):
-        RegionSettings("fast")  # type: ignore[arg-type]
+        RegionSettings("fast")
     with pytest.raises(CCVDError, match="alpha must be between 0 and 1"):
         RegionSettings(alpha=1.5)
