@@ -3,7 +3,9 @@
 import { app } from "../../scripts/app.js";
 import { RegionModel } from "./region_editor_model.js";
 import { Panel } from "./region_editor_panel.js";
-import { conceptGroups, connectedPicture, hasBackground, loadPictures, sentFrames, videoOf } from "./region_editor_sources.js";
+import {
+  conceptGroups, connectedPicture, followObject, hasBackground, loadPictures, sentFrames, sentNames, videoOf,
+} from "./region_editor_sources.js";
 import { addStyle } from "./region_editor_style.js";
 import { textsFor } from "./region_editor_text.js";
 
@@ -11,6 +13,8 @@ const TYPE = "CCVD_REGION_EDITOR";
 const CLASS = "ccvd-regions";
 const LEAST_HEIGHT = 430;
 const FIRST_SIZE = [540, 760];
+/** LiteGraph's word for the side of a node that a connection is on. */
+const INPUT = 1;
 
 /** Call `extra` after what the node does already. */
 function after(node, name, extra) {
@@ -40,9 +44,11 @@ function createWidget(node, inputName, inputData) {
   const root = document.createElement("div");
   root.className = CLASS;
   const texts = textsFor(app.extensionManager?.setting?.get?.("Comfy.Locale"));
+  const sent = { names: [] };
   const panel = new Panel(root, model, texts, {
     concepts: () => conceptGroups(app.rootGraph ?? app.graph, texts.inGraph),
     wheel: zoomGraph,
+    followed: { connected: () => hasBackground(node), pictures: () => sent.names, ask: followObject },
   });
   const widget = node.addDOMWidget(inputName, TYPE, root, {
     getValue: () => model.text,
@@ -59,7 +65,7 @@ function createWidget(node, inputName, inputData) {
       noteStep();
     }
   });
-  follow(node, model, panel);
+  keepUp(node, model, panel, sent);
   after(widget, "onRemove", () => panel.close());
   if (node.size[0] < FIRST_SIZE[0] || node.size[1] < FIRST_SIZE[1]) {
     node.setSize?.([Math.max(node.size[0], FIRST_SIZE[0]), Math.max(node.size[1], FIRST_SIZE[1])]);
@@ -67,8 +73,8 @@ function createWidget(node, inputName, inputData) {
   return { widget, minWidth: FIRST_SIZE[0], minHeight: LEAST_HEIGHT };
 }
 
-/** Keep the editor to the node's other inputs: the video's size and length, and the background. */
-function follow(node, model, panel) {
+/** Keep the editor to the node's other inputs: the video's size and length, and the background, whose frames are `sent`. */
+function keepUp(node, model, panel, sent) {
   let frames = [];
   let wanted = "";
   const video = () => model.setVideo(...videoOf(node));
@@ -89,12 +95,18 @@ function follow(node, model, panel) {
   };
   const beforeARun = () => {
     if (!node.graph) return; // removed in the meantime
+    sent.names = [];
     const url = connectedPicture(node);
     background(url ? [url] : []);
   };
   model.listen(show);
-  after(node, "onExecuted", (output) => background(sentFrames(output)));
-  after(node, "onConnectionsChange", () => setTimeout(beforeARun));
+  after(node, "onExecuted", (output) => {
+    sent.names = sentNames(output);
+    background(sentFrames(output));
+  });
+  after(node, "onConnectionsChange", (side, slot) => {
+    if (side === INPUT && node.inputs?.[slot]?.name === "background") setTimeout(beforeARun);
+  });
   after(node, "onWidgetChanged", video);
   after(node, "onConfigure", () => setTimeout(() => {
     video();

@@ -14,6 +14,7 @@ export const PATHS = {
   leave: "M9 4v5H4M20 9h-5V4M15 20v-5h5M4 15h5v5",
   play: "M7 5v14l12-7z",
   stop: "M7 6h10v12H7z",
+  follow: "M12 3v4M12 17v4M3 12h4M17 12h4M12 7a5 5 0 1 0 0 10a5 5 0 1 0 0-10",
   keyframe: "M12 4l8 8-8 8-8-8z",
   still: "M12 3v18M8 7l4-4 4 4M8 17l4 4 4-4M4 12h5M15 12h5",
 };

@@ -2,7 +2,7 @@
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-/** `does`: what is not the model's own: {play, fullScreen, escape}. */
+/** `does`: what is not the model's own: {play, fullScreen, escape, follow}. */
 export function pressKey(model, event, does) {
   const command = event.ctrlKey || event.metaKey;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -41,6 +41,7 @@ function plain(model, does) {
     Escape: does.escape,
     " ": does.play,
     f: does.fullScreen,
+    t: does.follow,
     n: () => model.setDrawing(!model.drawing),
     s: () => model.setSnap(!model.snap),
     k: () => model.toggleKeyframe(),

@@ -214,6 +214,19 @@ export class RegionModel {
     ));
   }
 
+  /**
+   * Change regions that were looked at some time ago, in one step: [[their keyframes then, change], ...]. Nothing is done,
+   * and false returned, if one of them has other keyframes by now, is locked or gone.
+   */
+  rewrite(changes) {
+    const indices = changes.map(([keyframes]) => this.regions.findIndex((region) => (
+      region.keyframes === keyframes && !region.locked
+    )));
+    if (indices.includes(-1)) return false;
+    this.#change(indices, (region, index) => changes[indices.indexOf(index)][1](region));
+    return true;
+  }
+
   /** Arrow keys: steps in a row are one step to undo. */
   nudge(dx, dy, resize = false) {
     const change = (region) => {

@@ -1,5 +1,6 @@
 // The editor's page elements around the canvas: toolbar, time, the list of regions, the fields of the selected one.
 
+import { Follower } from "./region_editor_follow.js";
 import { icon } from "./region_editor_icons.js";
 import { KeyframeMarks } from "./region_editor_marks.js";
 import { mentions } from "./region_editor_regions.js";
@@ -24,12 +25,17 @@ export class Panel {
   #buttons = [];
   #overlay = null;
 
-  /** `root` takes the panel; `concepts()` resolves to groups for the concept list; `wheel` gets the canvas's wheel events. */
-  constructor(root, model, texts, { concepts, wheel }) {
+  /**
+   * `root` takes the panel; `concepts()` resolves to groups for the concept list; `wheel` gets the canvas's wheel events;
+   * `followed` is where an object can be followed, the source of a Follower.
+   */
+  constructor(root, model, texts, { concepts, wheel, followed }) {
     this.root = root;
     this.model = model;
     this.texts = texts;
+    this.follower = new Follower(model, texts, followed, () => this.refresh());
     this.stage = new Stage(model, texts, {
+      follow: () => this.follower.press(),
       play: () => this.play(),
       fullScreen: () => this.fullScreen(),
       escape: () => this.#overlay && this.fullScreen(),
@@ -38,7 +44,9 @@ export class Panel {
     this.element.append(this.#toolbar(), this.stage.element, this.#timeline(), this.#list(), this.#fields(concepts));
     this.refusal = make("div", { className: "ccvd-regions-refused" });
     this.refusal.setAttribute("role", "alert");
-    this.stage.element.append(this.#message(), this.refusal);
+    this.note = make("div", { className: "ccvd-regions-note" });
+    this.note.setAttribute("role", "status");
+    this.stage.element.append(this.#message(), this.note, this.refusal);
     // In Nodes 2.0 a press or key inside would otherwise move the node or act on the graph.
     for (const kind of ["pointerdown", "dblclick", "keydown", "keyup"]) {
       this.element.addEventListener(kind, (event) => event.stopPropagation());
@@ -111,12 +119,14 @@ export class Panel {
       this.stage.keys.focus({ preventScroll: true });
     });
     this.clock = make("span", { className: "ccvd-regions-clock" });
+    this.followButton = this.#button("follow", () => this.follower.press(), { pressed: () => this.follower.busy });
     this.timeline = make(
       "div",
       { className: "ccvd-regions-row" },
       this.playButton,
       make("div", { className: "ccvd-regions-track" }, this.slider, this.marks.element),
       this.clock,
+      this.followButton,
       this.#button("keyframe", () => model.toggleKeyframe(), {
         enabled: () => model.movable.length > 0,
         pressed: () => model.onKeyframe,
@@ -286,6 +296,10 @@ export class Panel {
     this.#showConcept(region);
     this.damage.style.display = model.damaged ? "" : "none";
     this.damageText.textContent = model.damaged?.message ?? "";
+    this.followButton.classList.toggle("busy", this.follower.busy);
+    this.followButton.title = this.follower.busy ? texts.stopFollowing : texts.follow;
+    this.note.textContent = this.follower.note;
+    this.note.style.display = this.follower.note && !model.refused && !model.damaged ? "" : "none";
     this.refusal.style.display = model.refused ? "" : "none";
     this.refusal.textContent = `${texts.refused} ${model.refused}`;
     this.stage.draw();

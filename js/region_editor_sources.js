@@ -37,6 +37,20 @@ export function sentFrames(output) {
   return (output?.ccvd_background ?? []).map(({ filename, subfolder, type }) => viewUrl(filename, subfolder, type));
 }
 
+/** Names of those frames, by which the server knows them. */
+export function sentNames(output) {
+  return (output?.ccvd_background ?? []).map(({ filename }) => filename);
+}
+
+/** Where an object goes: {keyframes, range, lost} of {pictures, box, t, frames}. Throws what the server says. */
+export async function followObject(request, signal) {
+  const headers = { "content-type": "application/json" };
+  const answer = await api.fetchApi("/ccvd/follow", { method: "POST", headers, body: JSON.stringify(request), signal });
+  if (answer.ok) return answer.json();
+  const { error } = await answer.json().catch(() => ({}));
+  throw Error(error ?? `${answer.status} ${answer.statusText}`);
+}
+
 /** URL of the picture that the connected node shows, before anything has run; null if it shows none. */
 export function connectedPicture(node) {
   const slot = node.inputs?.findIndex((input) => input.name === "background") ?? -1;

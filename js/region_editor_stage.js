@@ -13,7 +13,7 @@ const COPYING = new Set(["c", "x", "v"]);
 const PANEL = ".ccvd-regions-panel";
 
 export class Stage {
-  /** `does`: what keys do besides editing: {play, fullScreen, escape}; `wheel` gets wheel events. */
+  /** `does`: what keys do besides editing: {play, fullScreen, escape, follow}; `wheel` gets wheel events. */
   constructor(model, texts, does, wheel) {
     this.model = model;
     this.hint = texts.hint;

@@ -30,6 +30,12 @@ const CSS = `
   position: absolute; inset: auto 8px 8px; padding: 6px 10px; border-radius: 6px; background: #5a4310; border: 1px solid #e0b04a;
   color: #fff; pointer-events: none; overflow-wrap: anywhere;
 }
+.ccvd-regions-note {
+  position: absolute; inset: auto 8px 8px; padding: 6px 10px; border-radius: 6px; background: rgba(24, 38, 48, 0.92);
+  border: 1px solid #4fc3f7; color: #fff; pointer-events: none; overflow-wrap: anywhere;
+}
+.ccvd-regions-panel button.icon.busy svg { animation: ccvd-regions-busy 1s ease-in-out infinite alternate; }
+@keyframes ccvd-regions-busy { to { opacity: 0.25; } }
 .ccvd-regions-damaged {
   position: absolute; inset: auto 8px 8px; max-height: calc(100% - 16px); overflow: auto; padding: 8px 10px; border-radius: 6px;
   background: #4a1f22; border: 1px solid #b3474d; color: #ffe3e3; user-select: text;

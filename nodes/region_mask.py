@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..ccvd_core.regions.layout import RegionLayoutError, parse_layout
 from ..ccvd_core.regions.pixels import first_masks
+from .host.following import editor_frames, save_frames
 from .host.hints import hint
 from .host.libraries import RegionsType
 from .host.region_inputs import gathered_regions, memory_warning, pixel_boxes
-from .host.region_pictures import check_background, editor_frames, preview
+from .host.region_pictures import check_background, preview
 from .host.search_words import SEARCH_WORDS
 
 BACKGROUND = "ccvd_background"
@@ -96,7 +97,8 @@ class RegionMask(io.ComfyNode):
                 io.Image.Input(
                     "background",
                     optional=True,
-                    tooltip="A picture or the frames of a video, shown under the regions. It changes nothing else.",
+                    tooltip="A picture or the frames of a video, shown under the regions; boxes can follow what moves "
+                    "in it. It changes nothing else.",
                 ),
             ],
             outputs=[
@@ -140,7 +142,7 @@ class RegionMask(io.ComfyNode):
         check_background(background)
         if warning := memory_warning(regions):
             hint(cls, warning)
-        under = [] if background is None else ui.PreviewImage(editor_frames(background), cls=cls).values
+        under = [] if background is None else save_frames(editor_frames(background))
         return io.NodeOutput(
             regions,
             first_masks(regions),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from .layout import MAX_KEYFRAMES, Box
+from .geometry import Box
+from .layout import MAX_KEYFRAMES
 
 TOLERANCE = 0.02
 """How far an edge of the box may be from the path: this share of the frame."""
@@ -33,7 +35,7 @@ def simplify(
     """
     if not times or len(times) != len(boxes):
         raise ValueError(f"simplify needs as many times as boxes, at least one; got {len(times)} and {len(boxes)}.")
-    if any(after <= before for before, after in zip(times, times[1:], strict=False)):
+    if any(after <= before for before, after in pairwise(times)):
         raise ValueError("simplify needs times in ascending order.")
     if most < 2 or tolerance <= 0:
         raise ValueError(f"simplify needs at least 2 keyframes and a tolerance above 0; got {most} and {tolerance}.")

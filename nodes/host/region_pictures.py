@@ -1,4 +1,4 @@
-"""What Region Mask shows: its regions over the background, and the background for the editor."""
+"""What Region Mask shows: its regions over the background."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from torch import Tensor
 from ...ccvd_core.errors import CCVDError
 from ...ccvd_core.regions.inputs import COLOURS
 from ...ccvd_core.regions.region import RegionSet, Shape
-from ...ccvd_core.sheet import Tile, in_rows, sheet, spread
+from ...ccvd_core.sheet import Tile, in_rows, sheet
 from .pictures import DARK, PAPER, font, to_image
 
-EDITOR_FRAMES, EDITOR_SIDE = 12, 640
 SHEET_TIMES, SHEET_COLUMNS, SHEET_SIDE = 6, 3, 448
 PREVIEW_SIDE = 2048
 """A picture to look at needs no more, whatever the frame's size."""
@@ -29,15 +28,6 @@ def check_background(background: Tensor | None) -> None:
         raise CCVDError(f"`background` must be pictures of [frames, height, width, 3]; got {list(background.shape)}.")
     if not bool(background.isfinite().all()):
         raise CCVDError("`background` has pixels that are not numbers (NaN or infinite). Disconnect it or repair it.")
-
-
-def editor_frames(background: Float[Tensor, "frames height width channels"]) -> Tensor:
-    """A few frames, spread over the clip and small: enough to draw on."""
-    frames = background[spread(background.shape[0], EDITOR_FRAMES)]
-    scale = min(1.0, EDITOR_SIDE / max(frames.shape[1:3]))
-    size = [max(1, round(side * scale)) for side in frames.shape[1:3]]
-    small = torch.nn.functional.interpolate(frames[..., :3].movedim(-1, 1).float(), size, mode="area")
-    return small.movedim(1, -1).clamp(0, 1)
 
 
 def preview(regions: RegionSet, background: Tensor | None) -> Float[Tensor, "1 height width 3"]:

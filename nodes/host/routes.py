@@ -1,4 +1,4 @@
-"""What the region editor asks the server: which concepts there are."""
+"""What the region editor asks the server: which concepts there are, and where an object goes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any
 from aiohttp import web
 
 from ...ccvd_core.errors import CCVDError
+from . import following
 from .libraries import libraries, open_library
 
 
 def register_routes() -> None:
-    """`GET /ccvd/concepts`, where there is a server: scripts import the nodes without one."""
+    """`GET /ccvd/concepts` and `POST /ccvd/follow`, where there is a server: scripts import the nodes without one."""
     from server import PromptServer
 
     server = getattr(PromptServer, "instance", None)
     if server is not None:
         server.routes.get("/ccvd/concepts")(concepts)
+        server.routes.post("/ccvd/follow")(follow)
 
 
 async def concepts(request: web.Request) -> web.Response:
@@ -47,3 +49,20 @@ def concepts_of(names: Sequence[str]) -> dict[str, Any]:
         except CCVDError as error:
             problems[name] = str(error)
     return {"libraries": found, "problems": problems}
+
+
+async def follow(request: web.Request) -> web.Response:
+    """{"keyframes": [{"t", "box"}], "range": [first, last time], "lost": {"before": why, "after": why}}.
+
+    Of {"pictures": names, "box", "t", "frames"}; 400 and {"error"} where nothing can be followed.
+    """
+    try:
+        asked = following.follow_request(await request.json())
+        # One at a time: each takes a processor for seconds, and the server has to answer others.
+        async with following.one_at_a_time:
+            found = await asyncio.to_thread(following.answer, asked)
+    except CCVDError as error:
+        return web.json_response({"error": str(error)}, status=400)
+    except ValueError:
+        return web.json_response({"error": "The request is no JSON."}, status=400)
+    return web.json_response(found)

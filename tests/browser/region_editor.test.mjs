@@ -278,7 +278,8 @@ for (const vueNodes of [false, true]) {
       await comfy.until((id) => {
         const canvas = app.graph.getNodeById(id).widgets.find((one) => one.name === "layout").element.querySelector("canvas");
         const { data } = canvas.getContext("2d").getImageData(canvas.width / 2, canvas.height / 2, 1, 1);
-        return data[0] === 0x33 && data[1] === 0x66 && data[2] === 0x44;
+        // The frames come as JPEGs, which round colours.
+        return [0x33, 0x66, 0x44].every((value, at) => Math.abs(data[at] - value) <= 3);
       }, id);
       await comfy.screenshot("5 after a run");
     });

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccvd_core.regions.layout import Box, Keyframe, Region
+from ccvd_core.regions.geometry import Box
+from ccvd_core.regions.region import Keyframe, Region
 from ccvd_core.regions.simplify import TOLERANCE, simplify
 
 INSIDE = st.floats(0.05, 0.5)
@@ -27,9 +28,7 @@ def furthest(times: list[float], boxes: list[Box], kept: list[int]) -> float:
         x, y, width, height = box
         return np.asarray([x, y, x + width, y + height])
 
-    return max(
-        float(np.abs(sides(shown.box_at(t)) - sides(box)).max()) for t, box in zip(times, boxes, strict=True)
-    )
+    return max(float(np.abs(sides(shown.box_at(t)) - sides(box)).max()) for t, box in zip(times, boxes, strict=True))
 
 
 def fewest_by_trying(times: list[float], boxes: list[Box], tolerance: float, pinned: set[int]) -> int:
