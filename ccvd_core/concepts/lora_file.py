@@ -124,7 +124,7 @@ def written_scales(metadata: Mapping[str, str], what: str) -> ScaleOf | None:
     """diffusers keeps alpha in the metadata, as PEFT's configuration; None if it is not there."""
     if "lora_adapter_metadata" not in metadata:
         return None
-    from .peft_folder import diffusers_scales  # imports PEFT, which takes seconds
+    from .peft_config import diffusers_scales  # imports PEFT, which takes seconds
 
     return diffusers_scales(metadata["lora_adapter_metadata"], what)
 

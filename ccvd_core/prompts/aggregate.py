@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..attaching.base_match import check_fits_base
 from ..backbones.base import Backbone, EncodedText
+from ..backbones.base_match import check_fits_base
 from ..concepts.concept import Concept
 from ..prompts.concept_prompt import ConceptPrompt
 from .aggregation import AggregationSettings, aggregation_weights, relevance, relevance_against_class

@@ -9,7 +9,7 @@ from typing import Any
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...ccvd_core.attaching.base_match import check_fits_base, sibling_notes
+from ...ccvd_core.backbones.base_match import check_fits_base, sibling_notes
 from ...ccvd_core.prompts.aggregation import AggregationSettings, describe_relevance
 from ...ccvd_core.regions.library_scene import aggregate_library
 from ...ccvd_core.regions.region import RegionSet

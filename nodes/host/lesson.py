@@ -11,7 +11,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...ccvd_core.attaching.base_match import check_fits_base, sibling_notes
+from ...ccvd_core.backbones.base_match import check_fits_base, sibling_notes
 from ...ccvd_core.concepts.concept import Concept, check_class_words
 from ...ccvd_core.concepts.kinds import KINDS, Kind
 from ...ccvd_core.concepts.whole_files import ReservedSpace

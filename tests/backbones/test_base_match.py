@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ccvd_core.attaching.base_match import check_fits_base, misfit, sibling_notes
 from ccvd_core.backbones.base import Backbone
+from ccvd_core.backbones.base_match import check_fits_base, misfit, sibling_notes
 from ccvd_core.concepts.concept import BaseFingerprint, Concept, LowRank
 from ccvd_core.errors import WrongBaseError
 from ccvd_core.prompts.aggregate import aggregate

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from ccvd_core.attaching.attachment import Attachment
-from ccvd_core.attaching.base_match import misfit, sibling_notes
 from ccvd_core.backbones.base import Backbone
+from ccvd_core.backbones.base_match import misfit, sibling_notes
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.wan_variants import VARIANTS, wan_variant
 from ccvd_core.concepts.concept import Concept

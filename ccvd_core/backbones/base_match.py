@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..backbones.base import Backbone
 from ..concepts.concept import Concept
 from ..errors import WrongBaseError
+from .base import Backbone
 
 
 def misfit(concept: Concept, backbone: Backbone) -> str | None:
