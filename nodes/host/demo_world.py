@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...ccvd_core.backbones.base import Backbone
+from ...ccvd_core.errors import CCVDError
 from ...ccvd_core.sheet import spread
 
 FOLDER = Path(__file__).parents[2] / "demo" / "pictures"
