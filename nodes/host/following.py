@@ -22,8 +22,9 @@ from PIL import Image
 from torch import Tensor
 
 from ...ccvd_core.errors import shorten
-from ...ccvd_core.regions.follow import FollowError, follow, keyframes_of
+from ...ccvd_core.regions.follow import follow
 from ...ccvd_core.regions.geometry import Box
+from ...ccvd_core.regions.track import FollowError, keyframes_of
 from ...ccvd_core.sheet import spread
 
 EDITOR_FRAMES, EDITOR_SIDE = 161, 640

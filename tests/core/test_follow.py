@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from ccvd_core.regions.follow import FollowError, Track, follow, keyframes_of
+from ccvd_core.regions.follow import follow
 from ccvd_core.regions.geometry import Box
 from ccvd_core.regions.region import Region
 from ccvd_core.regions.simplify import TOLERANCE
+from ccvd_core.regions.track import FollowError, Track, keyframes_of
 
 ACROSS, DOWN = 160, 120
 Frame = np.ndarray
