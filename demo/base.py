@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).parent.parent))  # the scripts of this folder
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import EncodedText
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
+from ccvd_core.backbones.text_pieces import sentencepiece_pieces
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.sampling import sample
 
@@ -58,7 +59,7 @@ class DemoBase:
         import sentencepiece
 
         processor = sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer)
-        pieces = tuple(processor.encode(text, out_type=str))
+        pieces = sentencepiece_pieces(processor.encode(text, out_type=str))
         with torch.autocast("cpu", enabled=False):
             return EncodedText(encode(self.encoder, tokenize(self.tokenizer, [text]))[0], pieces)
 

@@ -21,7 +21,7 @@ TEXT_ROWS, TEXT_WIDTH, HEAD_WIDTH = 512, 4096, 128
 
 def no_text(text: str) -> EncodedText:
     """Context rows without numbers."""
-    return EncodedText(torch.empty(TEXT_ROWS, TEXT_WIDTH, device="meta"), tuple(f"▁{word}" for word in text.split()))
+    return EncodedText(torch.empty(TEXT_ROWS, TEXT_WIDTH, device="meta"), tuple(f" {word}" for word in text.split()))
 
 
 def random_text(text: str) -> EncodedText:

@@ -42,7 +42,12 @@ class LinearSite:
 
 @dataclass(frozen=True)
 class EncodedText:
-    """The text encoder's output: context [rows, width], and the tokenizer's pieces of the first rows."""
+    """The text encoder's output: context [rows, width], and what each of its first rows spells.
+
+    `pieces` are one for each row until the text ends, in one spelling whatever the encoder's own (`text_pieces.py`):
+    a piece that begins a word starts with a space, and joined they are what the encoder reads. A row that stands for no
+    part of the text, such as one that marks its beginning, is an empty piece.
+    """
 
     context: Float[Tensor, "rows width"]
     pieces: tuple[str, ...]

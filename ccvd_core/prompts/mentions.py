@@ -14,8 +14,6 @@ from ..concepts.suggestions import did_you_mean, listed
 from ..errors import CCVDError, UnknownConceptError, shorten
 
 MENTION = re.compile(r"<([^<>\s]+)>")
-SPACE = "▁"
-"""What SentencePiece writes for a space."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +106,13 @@ def mentions_at(text: str, places: Sequence[tuple[str, int]], class_words: Mappi
 def mention_rows(pieces: Sequence[str], mention: Mention) -> tuple[int, ...]:
     """Rows of the context that hold a mention's class words.
 
-    `pieces` are the SentencePiece pieces of the whole prompt, one per context row. Raises CCVDError when the encoder
+    `pieces` are those of the whole prompt (see `EncodedText`), one per context row. Raises CCVDError when the encoder
     cut the words off or spells them otherwise.
     """
     text, starts = "", []
     for piece in pieces:
         starts.append(len(text))
-        text += piece.replace(SPACE, " ")
+        text += piece
     found = _occurrences(text, mention.class_words)
     if mention.occurrence >= len(found):
         raise CCVDError(
@@ -127,7 +125,7 @@ def mention_rows(pieces: Sequence[str], mention: Mention) -> tuple[int, ...]:
     return tuple(
         row
         for row, start in enumerate(starts)
-        if start < last and start + len(pieces[row]) > first and pieces[row].strip(SPACE)
+        if start < last and start + len(pieces[row]) > first and pieces[row].strip()
     )
 
 

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..prompts.concept_tokens import PlacedTokens
-from ..prompts.mentions import SPACE
 from .region import RegionError
 
 JOINER = "and"
@@ -50,8 +49,9 @@ def join_scene(whole: str, regions: Sequence[str]) -> SceneText:
 def row_owners(pieces: Sequence[str], parts: Sequence[str], owners: Sequence[int]) -> list[int]:
     """Whose word each of the encoder's `pieces` is: the owner of the part in which the piece ends.
 
-    Letters are counted without spaces and in compatibility form (NFKC), as SentencePiece normalises them. Raises
-    RegionError when the encoder reads other letters, or cut the sentence off.
+    A row that stands for no part of the text is everybody's. Letters are counted without spaces and in compatibility
+    form (NFKC), to which encoders normalise them. Raises RegionError when the encoder reads other letters, or cut the
+    sentence off.
     """
     ends, letters = [], 0
     for part in parts:
@@ -59,8 +59,9 @@ def row_owners(pieces: Sequence[str], parts: Sequence[str], owners: Sequence[int
         ends.append(letters)
     found, read = [], 0
     for piece in pieces:
-        read += len(plain_letters(piece.replace(SPACE, " ")))
-        found.append(owners[next((number for number, end in enumerate(ends) if read <= end), len(ends) - 1)])
+        read += len(plain_letters(piece))
+        part = next((number for number, end in enumerate(ends) if read <= end), len(ends) - 1)
+        found.append(owners[part] if piece else 0)
     if read != letters:
         raise RegionError(
             f"The text encoder reads {read} letters of the scene's prompts where {letters} are written. Shorten the "

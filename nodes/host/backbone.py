@@ -14,8 +14,9 @@ from ...ccvd_core.backbones.base import EncodedText
 from ...ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ...ccvd_core.backbones.comfy_wan_conditions import WanConditions
 from ...ccvd_core.backbones.hosted import HostedBackbone, LessonConditions
+from ...ccvd_core.backbones.text_pieces import sentencepiece_pieces
 from ...ccvd_core.errors import CCVDError, shorten
-from .text_encoder import UMT5, TextEncoder
+from .text_encoder import TextEncoder
 
 EncodeText = Callable[[str], EncodedText]
 
@@ -41,6 +42,16 @@ class ModelFamily:
     def has(self, diffusion_model: nn.Module) -> bool:
         return all(has_part(diffusion_model, part) for part in self.parts)
 
+
+UMT5 = TextEncoder(
+    "Wan's text encoder (UMT5)",
+    "Load CLIP with type 'wan', or CCVD Demo Model's CLIP",
+    "clip_umt5xxl",
+    "umt5xxl",
+    "</s>",
+    lambda tokenizer: tokenizer.tokenizer.tokenizer.id_to_piece,
+    lambda pieces, _: sentencepiece_pieces(pieces),
+)
 
 FAMILIES = (
     ModelFamily(

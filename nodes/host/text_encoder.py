@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,16 +25,8 @@ class TextEncoder:
     """The piece that ends a text."""
     pieces: Callable[[Any], Callable[[int], str]]
     """From that attribute: token number -> piece."""
-
-
-UMT5 = TextEncoder(
-    "Wan's text encoder (UMT5)",
-    "Load CLIP with type 'wan', or CCVD Demo Model's CLIP",
-    "clip_umt5xxl",
-    "umt5xxl",
-    "</s>",
-    lambda tokenizer: tokenizer.tokenizer.tokenizer.id_to_piece,
-)
+    spell: Callable[[Sequence[str], str], tuple[str, ...]]
+    """Its pieces of a text, and that text -> `EncodedText.pieces`."""
 
 
 class PromptReader:
@@ -57,4 +49,4 @@ class PromptReader:
         end = pieces.index(self._encoder.end) if self._encoder.end in pieces else len(pieces)
         conditioning = self._clip.encode_from_tokens_scheduled(tokens)
         self.conditioning = self.conditioning or conditioning
-        return EncodedText(conditioning[0][0][0], tuple(pieces[:end]))
+        return EncodedText(conditioning[0][0][0], self._encoder.spell(pieces[:end], text))

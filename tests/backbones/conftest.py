@@ -31,7 +31,7 @@ def encode_text(text: str) -> EncodedText:
     for row, word in enumerate(words):
         generator = torch.Generator().manual_seed(sum(map(ord, word)))
         rows[row] = torch.randn(TEXT_WIDTH, generator=generator)
-    return EncodedText(rows, tuple("▁" + word for word in words))
+    return EncodedText(rows, tuple(" " + word for word in words))
 
 
 @pytest.fixture(scope="session")

@@ -139,8 +139,8 @@ def test_the_demo_model_learns_captions_beyond_its_32_rows(backbones: dict[str, 
     import comfy.sd
 
     demo_model = from_pack("nodes.host.demo_base")
-    text_encoder = from_pack("nodes.host.text_encoder")
-    reader = text_encoder.PromptReader(demo_model.load_clip(demo_model.TEXT_FILE), text_encoder.UMT5)
+    text_encoder, host = from_pack("nodes.host.text_encoder"), from_pack("nodes.host.backbone")
+    reader = text_encoder.PromptReader(demo_model.load_clip(demo_model.TEXT_FILE), host.UMT5)
     model = comfy.sd.load_diffusion_model(str(demo_model.MODEL_FILE)).model.diffusion_model
     captions = ["a <rex> still", "a <rex> " + "moving right and down on very green grass " * 5]
     examples = [Example(torch.randn(16, 1, 4, 4), caption) for caption in captions]
