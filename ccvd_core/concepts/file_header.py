@@ -33,7 +33,7 @@ ADAPTER_TYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 """Number formats an adapter may have, and their bytes."""
 LENGTH_BYTES = 8
 MAX_TENSORS = 16_384
-"""Five thousand adapters: ten times those of a motion on the largest Wan."""
+"""Five thousand adapters: ten times those of a motion on a base model of 14 billion parameters."""
 MAX_AXES = 2
 MAX_ARCHITECTURE = 1000
 NO_ROWS = ("tokens", 1)

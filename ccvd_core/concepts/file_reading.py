@@ -13,9 +13,9 @@ from ..errors import ConceptFileError
 from .file_header import DAMAGED, LENGTH_BYTES, NOT_A_CONCEPT, FileHeader, damaged, parse_header, unreadable
 
 MAX_HEADER_BYTES = 32 * 1024**2
-"""Ten class words on the largest Wan take a third of it."""
+"""Ten class words on a base model of 14 billion parameters take a third of it."""
 MAX_FILE_BYTES = 8 * 1024**3
-"""A motion of rank 512 on the largest Wan takes 6.5 GB."""
+"""A motion of rank 512 on a base model of 14 billion parameters takes 6.5 GB."""
 
 
 @contextmanager

@@ -1,14 +1,19 @@
-"""MODEL -> backbone, by what the model is: one row for each family that the pack can work with."""
+"""MODEL -> backbone, by what the model is: one row for each family that the pack can work with.
+
+No other module of the nodes names a model, but for texts that artists read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import comfy.sd
+import comfy.text_encoders.wan
 import torch
 from comfy.model_patcher import ModelPatcher
-from torch import nn
+from torch import Tensor, nn
 
 from ...ccvd_core.backbones.base import EncodedText
 from ...ccvd_core.backbones.comfy_wan import ComfyWanBackbone
@@ -95,3 +100,23 @@ def backbone_of(model: ModelPatcher, encode_text: EncodeText) -> HostedBackbone:
 def no_text(_: str) -> EncodedText:
     """While sampling, prompts are encoded already."""
     raise CCVDError("This model is only used for sampling: it has no text encoder.")
+
+
+def small_text_encoder(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> comfy.sd.CLIP:
+    """ComfyUI's own UMT5 classes at the size that the metadata of a file states, with that file's weights."""
+    own = dict(weights)
+    tokenizer = {"spiece_model": own.pop("spiece_model"), "umt5xxl_min_length": int(metadata["min_length"])}
+    config = {key: int(metadata[key]) for key in ("d_model", "d_kv", "d_ff", "num_layers", "num_heads", "vocab_size")}
+
+    class Target:
+        params: ClassVar[dict[str, object]] = {}
+        clip = comfy.text_encoders.wan.te(dtype_t5=torch.float32)
+        tokenizer = comfy.text_encoders.wan.WanT5Tokenizer
+
+    return comfy.sd.CLIP(
+        Target,
+        tokenizer_data=tokenizer,
+        parameters=sum(weight.numel() for weight in own.values()),
+        state_dict=[own],
+        model_options={"umt5xxl_model_config": config},
+    )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import comfy.model_sampling
 import comfy.sd
-import comfy.text_encoders.wan
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...ccvd_core.errors import CCVDError
+from .backbone import small_text_encoder
 
 WEIGHTS = Path(__file__).parents[2] / "demo" / "weights"
 MODEL_FILE, TEXT_FILE, VAE_FILE = (
@@ -27,23 +27,8 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def load_clip(path: Path) -> comfy.sd.CLIP:
-    """ComfyUI's own UMT5 classes at the size that the file's metadata states."""
-    weights, metadata = read_weights(path)
-    tokenizer = {"spiece_model": weights.pop("spiece_model"), "umt5xxl_min_length": int(metadata["min_length"])}
-    config = {key: int(metadata[key]) for key in ("d_model", "d_kv", "d_ff", "num_layers", "num_heads", "vocab_size")}
-
-    class Target:
-        params: ClassVar[dict[str, object]] = {}
-        clip = comfy.text_encoders.wan.te(dtype_t5=torch.float32)
-        tokenizer = comfy.text_encoders.wan.WanT5Tokenizer
-
-    return comfy.sd.CLIP(
-        Target,
-        tokenizer_data=tokenizer,
-        parameters=sum(weight.numel() for weight in weights.values()),
-        state_dict=[weights],
-        model_options={"umt5xxl_model_config": config},
-    )
+    """The text encoder, in ComfyUI's own classes."""
+    return small_text_encoder(*read_weights(path))
 
 
 def load_model(shift: float) -> ModelPatcher:

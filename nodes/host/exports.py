@@ -8,7 +8,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ...ccvd_core.backbones.wan_sites import diffusers_name
+from ...ccvd_core.backbones.file_names import diffusers_names
 from ...ccvd_core.concepts.concept import Concept
 from ...ccvd_core.concepts.library_files import SUFFIX
 from ...ccvd_core.concepts.lora_export import write_lora
@@ -33,7 +33,7 @@ class Export:
 def write_peft(concept: Concept, folder: Path) -> None:
     from ...ccvd_core.concepts.peft_folder import write_peft_folder  # imports PEFT, which takes seconds
 
-    write_peft_folder(concept, folder, diffusers_name)
+    write_peft_folder(concept, folder, diffusers_names(concept.base))
 
 
 EXPORTS: Mapping[str, Export | None] = {

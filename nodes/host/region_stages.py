@@ -1,8 +1,9 @@
 """How a clip's sampling began, for samplers that go on with it: its noise, and its scenes without their regions.
 
-A schedule may be split over several samplers (KSampler (Advanced), SplitSigmas), or over two models, as the experts of
-Wan 2.2 are. What the first step has shown is needed by all of them: a sampler that stops early leaves it here beside
-the latents at which it stopped, and one that goes on from these latents, without noise of its own, finds it.
+A schedule may be split over several samplers (KSampler (Advanced), SplitSigmas), or over two models, one an expert for
+high noise and one for low. What the first step has shown is needed by all of them: a sampler that stops early leaves it
+here beside the latents at which it stopped, and one that goes on from these latents, without noise of its own, finds
+it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone, LinearSite
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
+from ccvd_core.backbones.file_names import diffusers_names
 from ccvd_core.backbones.wan_sites import diffusers_name
 from ccvd_core.concepts.concept import Concept, LowRank
 from ccvd_core.concepts.file import load_concept, save_concept
@@ -322,6 +324,9 @@ def test_diffusers_names_are_those_of_the_model(backbones: dict[str, Backbone]) 
         assert site.module is model._transformer.get_submodule(diffusers_name(site.id))
         assert site.names == (site.id, diffusers_name(site.id))
     assert diffusers_name("text_embedding.0") == "text_embedding.0"
+    assert diffusers_names(model.fingerprint)("blocks.0.cross_attn.k") == "blocks.0.attn2.to_k"
+    with pytest.raises(CCVDError, match=r"of the kind 'other' cannot be written for diffusers: expected one of wan"):
+        diffusers_names(replace(model.fingerprint, architecture="other-2x64"))
 
 
 def test_an_image_to_video_loras_own_layers_are_told(file: Path, backbone: Backbone, tmp_path: Path) -> None:

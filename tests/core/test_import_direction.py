@@ -14,11 +14,9 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 CORE = sorted((REPOSITORY / "ccvd_core").rglob("*.py"))
 NODES = sorted((REPOSITORY / "nodes").rglob("*.py"))
-OUTSIDE_BACKBONES = [path for path in CORE if "backbones" not in path.relative_to(REPOSITORY).parts]
 
 NOT_FOR_CORE = re.compile(r"comfy\w*|nodes|folder_paths|server|execution|latent_preview|node_helpers|demo")
 NOT_FOR_THE_PACK = re.compile(r"scripts|benchmarks|tests")
-BACKBONE_NAMES = re.compile(r"(^|_)wan\d*(_|$)|unet3d|modelscope", re.IGNORECASE)
 
 
 def short(path: Path) -> str:
@@ -36,18 +34,6 @@ def imported(tree: ast.AST, path: Path) -> Iterator[tuple[int, str]]:
             module = ".".join([*start, *([node.module] if node.module else [])])
             # `from .. import nodes` imports a module that only the alias names.
             yield from ((node.lineno, module or alias.name) for alias in node.names)
-
-
-def identifiers(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and text of every name, attribute, argument and short string in the code; docstrings are no code."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.Name(id=text) | ast.Attribute(attr=text) | ast.arg(arg=text) | ast.keyword(arg=str(text)):
-                yield node.lineno, text
-            case ast.FunctionDef(name=text) | ast.ClassDef(name=text):
-                yield node.lineno, text
-            case ast.Constant(value=str(text)) if text.isidentifier():
-                yield node.lineno, text
 
 
 def offences(path: Path, forbidden: re.Pattern[str]) -> list[str]:
@@ -72,12 +58,6 @@ def test_core_knows_neither_comfyui_nor_the_nodes(path: Path) -> None:
 @pytest.mark.parametrize("path", [*CORE, *NODES], ids=short)
 def test_the_pack_does_not_need_its_workshop(path: Path) -> None:
     assert offences(path, NOT_FOR_THE_PACK) == []
-
-
-@pytest.mark.parametrize("path", OUTSIDE_BACKBONES, ids=short)
-def test_no_backbone_is_named_outside_backbones(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert [f"{short(path)}:{line} {text}" for line, text in identifiers(tree) if BACKBONE_NAMES.search(text)] == []
 
 
 @pytest.mark.parametrize(
