@@ -89,7 +89,7 @@ for (const vueNodes of [false, true]) {
     /** Draw a box around the sprite where it is in a frame; it snaps to nothing. */
     const drawAround = async (frame) => {
       await editor.goTo(frame);
-      await editor.press("s");
+      await editor.button("snap");
       const [x, y, width, height] = boxAt(frame);
       await editor.drag([x, y], [x + width, y + height], "Alt");
     };
