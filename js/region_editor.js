@@ -115,7 +115,8 @@ function keepUp(node, model, panel, sent) {
   // Values may also be set without any notice; whoever comes to draw sees the right ones.
   panel.element.addEventListener("pointerenter", () => {
     video();
-    if (hasBackground(node) && !frames.length) beforeARun();
+    // The frames of a run may still be on their way: they are not to be given up for what was there before it.
+    if (hasBackground(node) && !frames.length && !sent.names.length) beforeARun();
   });
   setTimeout(() => {
     for (const name of ["width", "height", "length"]) {

@@ -77,9 +77,10 @@ for (const vueNodes of [false, true]) {
     };
     const note = async () => (await editor.part(".ccvd-regions-note")).textContent();
     const pressed = async () => (await editor.part('[data-action="follow"]')).getAttribute("aria-pressed");
-    /** Press the button, and wait until it is done. */
-    const follow = async () => {
-      await editor.button("follow");
+    /** Press the button, or the key, and wait until it is done. */
+    const follow = async (key) => {
+      await (key ? editor.press(key) : editor.button("follow"));
+      assert.notEqual(await note(), "");
       await comfy.until((id) => {
         const root = app.graph.getNodeById(id).widgets.find((one) => one.name === "layout").element;
         return root.querySelector('[data-action="follow"]').getAttribute("aria-pressed") === "false";
@@ -134,11 +135,7 @@ for (const vueNodes of [false, true]) {
       await comfy.queue();
       await comfy.show(id);
       await drawAround(0);
-      await editor.press("t");
-      await comfy.until((id) => {
-        const root = app.graph.getNodeById(id).widgets.find((one) => one.name === "layout").element;
-        return /Lost/.test(root.querySelector(".ccvd-regions-note").textContent);
-      }, id);
+      await follow("t");
       assert.match(await note(), /Lost after frame 6: it is covered/);
       const followed = await region();
       assert.equal(followed.keyframes.at(-1).t, 0.625);
