@@ -131,7 +131,6 @@ def main() -> None:
     parser.add_argument("--captions", type=int, default=200, help="captions per split")
     parser.add_argument("--cfg", type=float, default=3.0)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--shift", type=float, default=3.0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.csv")
     parser.add_argument("--sheet", type=Path, help="also draw a contact sheet of the first clips here")
     args = parser.parse_args()
@@ -140,7 +139,7 @@ def main() -> None:
 
     def sample_captions(captions: list[str], seeds: list[int]) -> Tensor:
         with fast_autocast():
-            return base.draw(captions, seeds, args.steps, args.cfg, args.shift)
+            return base.draw(captions, seeds, args.steps, args.cfg)
 
     def reconstruct(clips: NDArray[np.uint8]) -> Tensor:
         return base.to_clips(base.to_latents(to_tensor(clips)))
