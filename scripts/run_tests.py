@@ -135,7 +135,7 @@ def browser_beside(environment: Environment, alone: bool) -> Iterator[Callable[[
         yield lambda: Outcome("browser", ok=True, skipped=1, note=note)
         return
     files = sorted((REPOSITORY / "tests" / "browser").glob("*.test.mjs"))
-    command = [environment.python, REPOSITORY / "scripts" / "run_browser_tests.py"]
+    command: list[str | Path] = [environment.python, REPOSITORY / "scripts" / "run_browser_tests.py"]
     if alone:
         yield lambda: node_tests("browser", command, files)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class WanConditions(LessonConditions):
             raise MediaError("The VAE is one for pictures. Load the VAE of this model, which encodes clips.")
         reads_clip_vision = self.variant.image is not None and inner.img_emb is not None
         self.clip_vision = clip_vision if reads_clip_vision else None
-        self.notes: list[str] = []
+        self.notes: Sequence[str] = []
         if reads_clip_vision and clip_vision is None:
             self.notes = [NO_CLIP_VISION.format(title=self.variant.title)]
         self.multiple: int = model.latent_format.spacial_downscale_ratio * inner.patch_size[-1]

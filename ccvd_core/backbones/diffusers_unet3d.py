@@ -19,7 +19,7 @@ from ..concepts.concept import BaseFingerprint
 from ..errors import CCVDError
 from .base import Backbone, EncodedText, Removable, TextAttention, TextInput
 from .grid import TokenGrid
-from .noise_path import EpsilonPath
+from .noise_path import EpsilonPath, NoisePath
 from .unet3d import (
     halved,
     is_unet3d,
@@ -54,7 +54,7 @@ class DiffusersUNet3DBackbone(Backbone):
         self._unet: Any = unet
         self._encode_text = encode_text
         self._layers = unet_layers(unet)
-        self.noise_path = unet_path(scheduler)
+        self.noise_path: NoisePath = unet_path(scheduler)
         self.dtype = dtype or next(unet.parameters()).dtype
         self.layers = len(self._layers)
         self.sites = unet_sites(unet)
@@ -143,8 +143,8 @@ class ClipProcessor:
             return self._processor(attn, hidden_states, encoder_hidden_states, attention_mask, temb, **kwargs)
 
         def kernel(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            heads = (rearrange(part, "b n (h d) -> b h n d", h=attn.heads) for part in (q, k, v))
-            return rearrange(F.scaled_dot_product_attention(*heads), "b h n d -> b n (h d)")
+            query, key, value = (rearrange(part, "b n (h d) -> b h n d", h=attn.heads) for part in (q, k, v))
+            return rearrange(F.scaled_dot_product_attention(query, key, value), "b h n d -> b n (h d)")
 
         frames = len(hidden_states) // clips
         q, k, v = attn.to_q(hidden_states), attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
