@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 from ..concepts.concept import BaseFingerprint
 from ..errors import CCVDError, shorten
+from .unet3d import unet_module
 from .wan_sites import diffusers_name
 
-IN_DIFFUSERS: Mapping[str, Callable[[str], str]] = {"wan": diffusers_name}
+IN_DIFFUSERS: Mapping[str, Callable[[str], str]] = {"wan": diffusers_name, "unet3d": unet_module}
 """By the first word of the architecture: canonical id -> name."""
 
 

@@ -44,6 +44,8 @@ class SitePart:
     rows: Rows | Literal["b text"]
 
 
+STAGES = {"in": "transformer_in", "down": "down_blocks", "mid": "mid_block", "up": "up_blocks"}
+"""What the stages of a site's id are called in the model."""
 SPATIAL_PARTS = (
     SitePart("cross_attn.q", "attn2.to_q", "subject", "(b f) (h w)"),
     SitePart("cross_attn.k", "attn2.to_k", "subject", "b text"),
@@ -102,7 +104,17 @@ def _sites(name: str, layer: int, block: nn.Module, parts: Sequence[SitePart]) -
     for part in parts:
         module: Any = block.get_submodule(part.path)
         where = (f"{name}.{part.name}", layer, part.role, part.rows)
-        yield LinearSite(*where, module, module.in_features, module.out_features)
+        yield LinearSite(*where, module, module.in_features, module.out_features, (unet_module(where[0]),))
+
+
+def unet_module(site: str) -> str:
+    """The module of a Linear: `mid.0.cross_attn.q` -> `mid_block.attentions.0.transformer_blocks.0.attn2.to_q`."""
+    part = next(part for part in (*SPATIAL_PARTS, *TEMPORAL_PARTS) if site.endswith(f".{part.name}"))
+    stage, *numbers = site.removesuffix(f".{part.name}").split(".")
+    transformer = ".".join([STAGES[stage], *numbers[:-1]])
+    if numbers:
+        transformer += f".{'temp_attentions' if part in TEMPORAL_PARTS else 'attentions'}.{numbers[-1]}"
+    return f"{transformer}.transformer_blocks.0.{part.path}"
 
 
 def unet_grid(latent_shape: Sequence[int]) -> TokenGrid:

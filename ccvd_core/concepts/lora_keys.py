@@ -133,6 +133,6 @@ def places_by_name(places: Iterable[Place]) -> dict[str, Place]:
     """Every name under which a file may have a Linear, without prefix, with dots and with underscores."""
     known = {}
     for place in places:
-        for name in place.names:
+        for name in (place.id, *place.names):
             known[name] = known[name.replace(".", "_")] = place
     return known

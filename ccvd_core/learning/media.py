@@ -12,9 +12,9 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from ..errors import MediaError
+from ..scaling import resized
 
 CHANNELS = {1: "greyscale", 3: "RGB", 4: "RGBA"}
 BACKGROUND = 0.5
@@ -144,10 +144,8 @@ def fit_picture(picture: Float[Tensor, "h w channels"], size: tuple[int, int]) -
     if height < 1 or width < 1:
         raise MediaError(f"Pictures can only be made at least 1 x 1 pixels large; got {width} x {height}.")
     rows, columns = crop_window(picture.shape[0], picture.shape[1], height, width)
-    pixels = rearrange(to_rgb(picture[rows, columns]), "h w c -> 1 c h w")
-    if pixels.shape[-2:] != (height, width):
-        pixels = interpolate(pixels, (height, width), mode="bicubic", align_corners=False, antialias=True)
-    return pixels[0].clamp(0, 1)
+    pixels = resized(to_rgb(picture[rows, columns]), (height, width))
+    return rearrange(pixels, "h w c -> c h w").clamp(0, 1)
 
 
 def crop_window(height: int, width: int, to_height: int, to_width: int) -> tuple[slice, slice]:

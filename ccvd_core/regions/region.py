@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from ..errors import CCVDError
+from ..scaling import PLAIN, resized
 from .geometry import Box, PixelBox, box_coverage, box_pixels, paint_coverage
 
 MAX_STRENGTH = 10.0
@@ -21,6 +23,11 @@ MAX_REGIONS, MAX_SIDE = 64, 16384
 
 class RegionError(CCVDError):
     """Regions cannot be used; the message says which and why."""
+
+
+def inside(mask: Float[Tensor, "height width"]) -> UInt8[np.ndarray, "height width"]:
+    """What counts as inside a soft mask, as OpenCV wants it: 1 where it is above a half."""
+    return (mask > 0.5).to(torch.uint8).cpu().numpy()
 
 
 class Shape(ABC):
@@ -189,9 +196,7 @@ class PaintedRegion(Shape):
 
     def mask_at(self, t: float, width: int, height: int) -> Float[Tensor, "height width"]:
         frame = self.mask[self.place_at(t)]
-        if frame.shape == (height, width):
-            return frame
-        return interpolate(frame[None, None], (height, width), mode="bilinear", antialias=True)[0, 0].clamp(0, 1)
+        return resized(frame, (height, width), PLAIN).clamp(0, 1)
 
     def box_at(self, t: float) -> Box:
         _, height, width = self.mask.shape
@@ -199,12 +204,8 @@ class PaintedRegion(Shape):
         return left / width, top / height, across / width, down / height
 
     def pixels_at(self, t: float, width: int, height: int) -> PixelBox:
-        inside = self.mask_at(t, width, height) > 0.5
-        rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
-        if not len(rows):
-            return 0, 0, 1, 1
-        left, top = int(columns[0]), int(rows[0])
-        return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
+        left, top, across, down = cv2.boundingRect(inside(self.mask_at(t, width, height)))
+        return (left, top, across, down) if across else (0, 0, 1, 1)
 
 
 @dataclass(frozen=True)

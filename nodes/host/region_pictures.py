@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ...ccvd_core.errors import CCVDError
 from ...ccvd_core.regions.inputs import COLOURS
-from ...ccvd_core.regions.region import RegionSet, Shape
+from ...ccvd_core.regions.region import RegionSet, Shape, inside
+from ...ccvd_core.scaling import resized
 from ...ccvd_core.sheet import Tile, in_rows, sheet
 from .pictures import DARK, PAPER, font, to_image
 
@@ -52,18 +54,19 @@ def picture_at(regions: RegionSet, background: Tensor | None, t: float, size: tu
 
 def frame_at(background: Tensor, t: float, size: tuple[int, int]) -> Image.Image:
     frame = background[round(t * (background.shape[0] - 1)), ..., :3]
-    pixels = (frame.detach().float().cpu().clamp(0, 1).numpy() * 255).round().astype(np.uint8)
-    return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+    pixels = resized(frame.detach().float().cpu(), (size[1], size[0])).clamp(0, 1)
+    return Image.fromarray((pixels.numpy() * 255).round().astype(np.uint8))
 
 
 def draw_region(picture: Image.Image, region: Shape, colour: str, t: float) -> None:
     width, height = picture.size
-    opacity = (region.mask_at(t, width, height) * (255 * FILL)).round().to(torch.uint8).cpu().numpy()
-    picture.paste(Image.new("RGB", picture.size, colour), mask=Image.fromarray(opacity))
-    draw = ImageDraw.Draw(picture)
-    left, top, across, down = region.pixels_at(t, width, height)
+    mask = region.mask_at(t, width, height)
     line = max(2, round(min(width, height) / 200))
-    draw.rectangle((left, top, left + across - 1, top + down - 1), outline=colour, width=line)
+    opacity = (mask * (255 * FILL)).round().to(torch.uint8).cpu().numpy()
+    for shape in (opacity, outline(mask, line)):
+        picture.paste(Image.new("RGB", picture.size, colour), mask=Image.fromarray(shape))
+    draw = ImageDraw.Draw(picture)
+    left, top, across, _ = region.pixels_at(t, width, height)
     letters = font(max(11, round(height / 28)))
     label = region.prompt or region.name
     while label and draw.textlength(label, letters) > max(across - 4 * line, 24):
@@ -72,3 +75,11 @@ def draw_region(picture: Image.Image, region: Shape, colour: str, t: float) -> N
         box = draw.textbbox((left + 2 * line, top + 2 * line), label, letters)
         draw.rectangle((box[0] - line, box[1] - line, box[2] + line, box[3] + line), fill=colour)
         draw.text((left + 2 * line, top + 2 * line), label, fill="#000000", font=letters)
+
+
+def outline(mask: Float[Tensor, "height width"], line: int) -> UInt8[np.ndarray, "height width"]:
+    """255 along the inner edge of what is inside a mask, `line` pixels wide, around holes and every part of it."""
+    shape = inside(mask)
+    reach = np.ones((2 * line + 1, 2 * line + 1), np.uint8)
+    core = cv2.erode(shape, reach, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return (shape - core) * np.uint8(255)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.diffusers_unet3d import DiffusersUNet3DBackbone
+from ccvd_core.backbones.file_names import diffusers_names
 from ccvd_core.backbones.grid import TokenGrid
 from ccvd_core.backbones.unet3d import halved, unet_path, unet_units
 from ccvd_core.errors import CCVDError
@@ -361,3 +362,10 @@ def test_learning_modelscope_fits_a_small_card(published: DiffusersUNet3DBackbon
     assert needs["subject"].activation_bytes == needs["motion"].activation_bytes
     assert 0.85 * gib < needs["subject"].activation_bytes < 0.95 * gib
     assert needs["subject"].total_bytes < 1.05 * gib and needs["motion"].total_bytes < 1.35 * gib
+
+
+def test_linears_have_the_names_that_lora_files_give_them(published: DiffusersUNet3DBackbone) -> None:
+    unet: Any = published._unet
+    for site in published.sites:
+        assert site.names == (diffusers_names(published.fingerprint)(site.id),)
+        assert unet.get_submodule(site.names[0]) is site.module

@@ -105,10 +105,20 @@ def test_a_portrait_keeps_more_of_its_top() -> None:
 
 
 def test_shrinking_is_antialiased() -> None:
-    """Thin stripes, every third column white, shrunk 8 times are an even third of grey, not a pattern."""
+    """Thin stripes, every third column white, shrunk 8 times: each pixel is the mean of the 8 columns it covers, of
+    which 2 or 3 are white. Sampling single columns would give 0 and 1."""
     stripes = (torch.arange(264) % 3 == 0).float().expand(264, 264)[None, :, :, None]
     out = prepare_pictures(stripes, (33, 33))
-    assert (out[..., 2:-2] - 1 / 3).abs().max() < 0.03
+    expected = stripes[0, 0, :, 0].reshape(33, 8).mean(1)
+    torch.testing.assert_close(out, expected.expand(1, 3, 1, 33, 33))
+
+
+def test_shrinking_leaves_no_halo_at_an_edge() -> None:
+    """Filters that sharpen would: brighter than white and darker than black, cut off at 0 and 1, on either side."""
+    edge = torch.full((1, 90, 90, 3), 0.2)
+    edge[:, :, 43:] = 0.8
+    out = prepare_pictures(edge, (20, 20))
+    assert out.min() >= 0.2 - 1e-6 and out.max() <= 0.8 + 1e-6
 
 
 @settings(deadline=None)
