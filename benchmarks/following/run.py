@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(ROOT / "benchmarks" / "following")]
 
+from other_trackers import Box, Frames, median_flow, multiple_instance_learning  # noqa: E402
 from rich_world.backgrounds import BACKGROUNDS, SIZE, background_image  # noqa: E402
 from rich_world.motions import HELD_OUT_MOTIONS, MOTIONS  # noqa: E402
 from rich_world.scenes import Actor, draw, place, random_actor  # noqa: E402
 from rich_world.subjects import CLASSES, random_member  # noqa: E402
-from rivals import Box, Frames, median_flow, multiple_instance_learning  # noqa: E402
 
 from ccvd_core.regions.follow import follow  # noqa: E402
 
@@ -164,10 +164,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.csv"))
     args = parser.parse_args()
     rng = np.random.default_rng(SEED)
-    rows = measured([*moving(rng, args.clips), *lost(rng, args.clips)])
+    rows: list[dict[str, str]] = measured([*moving(rng, args.clips), *lost(rng, args.clips)])
     with args.out.open("w", newline="", encoding="utf-8") as file:
         columns = ("clips", "method", "overlap", "worst", "told", "late", "milliseconds")
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer: csv.DictWriter[str] = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

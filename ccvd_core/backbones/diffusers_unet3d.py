@@ -19,7 +19,6 @@ from ..concepts.concept import BaseFingerprint
 from ..errors import CCVDError
 from .base import Backbone, EncodedText, Removable, TextAttention, TextInput
 from .grid import TokenGrid
-from .noise_path import EpsilonPath, NoisePath
 from .unet3d import (
     halved,
     is_unet3d,
@@ -40,8 +39,6 @@ class DiffusersUNet3DBackbone(Backbone):
     Raises CCVDError for a model that is not a 3D UNet, or a scheduler that is not known.
     """
 
-    noise_path: EpsilonPath
-
     def __init__(
         self,
         unet: nn.Module,
@@ -54,7 +51,8 @@ class DiffusersUNet3DBackbone(Backbone):
         self._unet: Any = unet
         self._encode_text = encode_text
         self._layers = unet_layers(unet)
-        self.noise_path: NoisePath = unet_path(scheduler)
+        self._path = unet_path(scheduler)
+        self.noise_path = self._path
         self.dtype = dtype or next(unet.parameters()).dtype
         self.layers = len(self._layers)
         self.sites = unet_sites(unet)
@@ -84,7 +82,7 @@ class DiffusersUNet3DBackbone(Backbone):
         if shown:
             raise CCVDError("A 3D UNet is shown nothing beside the text; got " + ", ".join(sorted(shown)) + ".")
         scale = (1 + level.to(latents) ** 2).rsqrt().view(-1, 1, 1, 1, 1)
-        step = self.noise_path.step_at(level)
+        step = self._path.step_at(level)
         return self._unet((latents * scale).to(self.dtype), step, contexts, return_dict=False)[0]
 
     @contextmanager

@@ -37,7 +37,7 @@ def multiple_instance_learning(frames: Frames, box: Box) -> list[Box | None]:
 
 def median_flow(frames: Frames, box: Box) -> list[Box | None]:
     """Median flow (Kalal et al. 2010): the median move and scale of points that pyramidal Lucas-Kanade finds back."""
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    grey = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for frame in frames]
     found: list[Box | None] = [box]
     current: Box | None = box
     for before, after in pairwise(grey):
