@@ -9,9 +9,11 @@ from .ccvd_sampler import CCVDSampler
 from .concept_library import ConceptLibraryNode
 from .demo_model import DemoModel
 from .demo_pictures import DemoPictures
+from .empty_text_to_video import EmptyTextToVideo
 from .host.libraries import register_model_folder
 from .import_lora import ImportLora
 from .learn_concept import LearnConcept
+from .load_text_to_video import LoadTextToVideo
 from .region_mask import RegionMask
 from .region_sampling import RegionSampling
 
@@ -37,4 +39,6 @@ class CCVDExtension(ComfyExtension):
             RegionMask,
             RegionSampling,
             CCVDSampler,
+            LoadTextToVideo,
+            EmptyTextToVideo,
         ]

@@ -16,10 +16,11 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...ccvd_core.backbones.base import EncodedText
+from ...ccvd_core.backbones.comfy_unet3d import ComfyUNet3DBackbone, UNet3DConditions
 from ...ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ...ccvd_core.backbones.comfy_wan_conditions import WanConditions
 from ...ccvd_core.backbones.hosted import HostedBackbone, LessonConditions
-from ...ccvd_core.backbones.text_pieces import sentencepiece_pieces
+from ...ccvd_core.backbones.text_pieces import bpe_pieces, sentencepiece_pieces
 from ...ccvd_core.errors import CCVDError, shorten
 from .text_encoder import TextEncoder
 
@@ -58,6 +59,16 @@ UMT5 = TextEncoder(
     lambda pieces, _: sentencepiece_pieces(pieces),
 )
 
+CLIP = TextEncoder(
+    "the model's own CLIP text encoder",
+    "the CLIP of Load Text-to-Video Folder",
+    "clip_h",
+    "h",
+    "<|endoftext|>",
+    lambda tokenizer: tokenizer.inv_vocab.__getitem__,
+    bpe_pieces,
+)
+
 FAMILIES = (
     ModelFamily(
         "Wan 2.1 or 2.2 (Load Diffusion Model, or CCVD Demo Model)",
@@ -65,6 +76,13 @@ FAMILIES = (
         ComfyWanBackbone,
         WanConditions,
         UMT5,
+    ),
+    ModelFamily(
+        "a text-to-video UNet such as ModelScope (Load Text-to-Video Folder)",
+        ("unet.transformer_in", "unet.down_blocks.0", "unet.mid_block"),
+        ComfyUNet3DBackbone,
+        UNet3DConditions,
+        CLIP,
     ),
 )
 

@@ -1,0 +1,92 @@
+"""A tiny random text-to-video model in diffusers' layout, as its own classes write it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+VOCABULARY = 49408
+WORDS = ("a", "dog", "cat", "runs", "red", "on", "grass")
+WIDTH = 32
+
+
+def write_tokenizer(folder: Path) -> None:
+    """CLIP's byte-level BPE with the merges of a few words; the marks have their usual numbers."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(byte) for byte in printable] + [chr(256 + number) for number in range(256 - len(printable))]
+    pieces, merges = letters + [f"{letter}</w>" for letter in letters], []
+    for word in WORDS:
+        parts = [*word[:-1], f"{word[-1]}</w>"]
+        while len(parts) > 1:
+            merges.append(f"{parts[0]} {parts[1]}")
+            parts = [parts[0] + parts[1], *parts[2:]]
+            pieces.append(parts[0])
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    vocabulary |= {"<|startoftext|>": 49406, "<|endoftext|>": 49407}
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]) + "\n", encoding="utf-8")
+    config = {
+        "tokenizer_class": "CLIPTokenizer",
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "!",
+        "model_max_length": 77,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def write_text_to_video(folder: Path, prediction: str = "epsilon", variant: str | None = None) -> dict[str, Any]:
+    """The folder's models, to compare with."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    unet = UNet3DConditionModel(
+        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        norm_num_groups=8,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=8,
+    ).eval()
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(32, 32, 32, 32),
+        layers_per_block=1,
+        latent_channels=4,
+    ).eval()
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=WIDTH,
+            intermediate_size=2 * WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            hidden_act="gelu",
+            bos_token_id=49406,
+            eos_token_id=49407,
+        )
+    ).eval()
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        prediction_type=prediction,
+    )
+    kept = {"variant": variant} if variant else {}
+    unet.save_pretrained(folder / "unet", **kept)
+    vae.save_pretrained(folder / "vae", **kept)
+    text.save_pretrained(folder / "text_encoder", **kept)
+    scheduler.save_pretrained(folder / "scheduler")
+    write_tokenizer(folder / "tokenizer")
+    index = {"_class_name": "TextToVideoSDPipeline", "unet": ["diffusers", "UNet3DConditionModel"]}
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    return {"unet": unet, "vae": vae, "text": text, "scheduler": scheduler}
