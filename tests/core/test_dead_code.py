@@ -17,6 +17,8 @@ CALLED_FROM_OUTSIDE = {
     "fingerprint_inputs",
     "get_node_list",
     "on_load",
+    "unet_config",
+    "unet_extra_config",
     "validate_inputs",
     # Python's own protocols
     "find_spec",
