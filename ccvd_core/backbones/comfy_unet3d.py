@@ -71,7 +71,7 @@ class UNet3DConditions(LessonConditions):
         latent_format = model.latent_format
         check_vae(latent_format, vae, {(4, 8): "the VAE of its own folder (Load Text-to-Video Folder)"})
         self.clip_vision = None
-        self.notes: list[str] = []
+        self.notes: Sequence[str] = ()
         halvings = len(model.diffusion_model.unet.down_blocks) - 1
         self.multiple: int = latent_format.spacial_downscale_ratio * 2**halvings
 

@@ -67,7 +67,7 @@ class TextToVideo(comfy.model_base.BaseModel):
 
 def load_model(folder: TextToVideoFolder) -> comfy.model_patcher.ModelPatcher:
     """MODEL: the network in the number type that suits the device."""
-    weights = comfy.utils.load_torch_file(str(folder.unet.weights), safe_load=True)
+    weights: Any = comfy.utils.load_torch_file(str(folder.unet.weights), safe_load=True)
     device, parameters = memory.get_torch_device(), comfy.utils.calculate_parameters(weights)
     supported = TextToVideoConfig.supported_inference_dtypes
     dtype = memory.unet_dtype(
@@ -103,7 +103,7 @@ def network(folder: TextToVideoFolder, weights: dict[str, Tensor], dtype: torch.
 
 def load_clip(folder: TextToVideoFolder) -> comfy.sd.CLIP:
     """CLIP: ComfyUI's text model at the sizes of the folder's, with its last layer and the folder's tokenizer."""
-    weights = comfy.utils.load_torch_file(str(folder.text.weights), safe_load=True)
+    weights: Any = comfy.utils.load_torch_file(str(folder.text.weights), safe_load=True)
     config, width = dict(folder.text.config), int(folder.text.config["hidden_size"])
     weights = {name if name.startswith("text_model.") else f"text_model.{name}": w for name, w in weights.items()}
     weights.pop("text_model.embeddings.position_ids", None)
@@ -189,7 +189,7 @@ def load_vae(folder: TextToVideoFolder) -> comfy.sd.VAE:
         "attn_resolutions": [],
         "dropout": 0.0,
     }
-    vae = comfy.sd.VAE(sd=weights, config={"params": {"ddconfig": sizes, "embed_dim": channels}})
+    vae: Any = comfy.sd.VAE(sd=weights, config={"params": {"ddconfig": sizes, "embed_dim": channels}})
     vae.throw_exception_if_invalid()
     encode, decode = vae.memory_used_encode, vae.memory_used_decode
     # One frame's, and all frames' pixels in and out.
