@@ -53,6 +53,10 @@ def by_block(model: Any) -> Any:
     return model
 
 
+TRANSFORMERS = pytest.mark.parametrize("backbone", ["diffusers", "comfy"], indirect=True)
+"""A 3D UNet is not compiled here: its parts cannot be cut down to a few blocks."""
+
+
 def of(backbone: Backbone, compiled: Callable[[Any], Any] = lambda model: model, layers: int = 1) -> Backbone:
     """A copy of the tiny model with fewer layers, compiled. The backbone's parts are looked up before compilation."""
     model = copy.deepcopy(root(backbone))
@@ -132,6 +136,7 @@ def test_concepts_are_seen_where_another_pack_has_replaced_every_linears_forward
         torch.testing.assert_close(predicted(twin, case, prompts, role), expected, **ROUNDING)
 
 
+@TRANSFORMERS
 def test_nothing_is_compiled_again_for_what_was_seen_before(backbone: Backbone, case, make_prompt: MakePrompt):
     """Concepts are attached anew for every run: what was compiled for the first must serve for all."""
     captured: list[Any] = []
@@ -175,6 +180,7 @@ def test_blocks_compiled_by_themselves_share_their_code(backbones: dict[str, Bac
     assert len(captured) == 2 * alone
 
 
+@TRANSFORMERS
 def test_the_model_is_left_as_it_was(backbone: Backbone):
     before = {name: dict(vars(module)) for name, module in root(backbone).named_modules()}
     with Attachment(backbone, [adapters(backbone, 1)]):

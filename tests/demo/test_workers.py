@@ -27,9 +27,12 @@ def test_workers_end_with_the_run_that_started_them(tmp_path: Path):
         run.wait()
     assert children
     for child in children:
-        patience = Patience(lambda child=child: Life(cpu_seconds(child.pid)), "The worker does not end", quiet=20.0)
+        # What looks after shared resources ends after the worker, which may be busy until then.
+        life = Patience(
+            lambda: Life(sum(cpu_seconds(one.pid) for one in children)), "The worker does not end", quiet=20.0
+        )
         try:
-            patience.wait_for(child.wait)
+            life.wait_for(child.wait)
         finally:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
