@@ -93,7 +93,8 @@ def test_without_a_browser_the_stage_is_skipped_and_says_so(
         raise NoBrowserError("no browser here\nand more")
 
     monkeypatch.setattr(run_tests, "ensure_browser", none)
-    outcome = run_tests.in_a_browser(HERE)
+    with run_tests.browser_beside(HERE, alone=False) as ended:
+        outcome = ended()
     assert outcome.ok and outcome.skipped == 1
     run_tests.summarise([outcome])
     shown = capsys.readouterr().out

@@ -78,8 +78,8 @@ def test_nothing_to_show_is_an_error():
         SheetStyle(gap=-1)
 
 
-SCENES = {"demo/world.py", "demo/rich_world/scenes.py"}
-"""These paste sprites into a scene, over each other."""
+SCENES = {"demo/world.py", "demo/rich_world/scenes.py", "nodes/host/region_pictures.py"}
+"""These paste sprites into a scene, or the outlines of regions into a frame, over each other."""
 
 
 def test_there_is_one_drawer():
