@@ -25,7 +25,7 @@ from ccvd_core.number_types import fast_dtype, number_type
 SHARDS, SHARD = 40, 1000
 ACTORS = (0.44, 0.32, 0.13, 0.11)
 """Share of clips with one, two, three and four actors."""
-BATCH = 8
+BATCH = 4
 
 torch._dynamo.config.recompile_limit = 64
 

@@ -88,7 +88,8 @@ def network(folder: TextToVideoFolder, weights: dict[str, Tensor], dtype: torch.
     from diffusers import UNet3DConditionModel
 
     with torch.device("meta"):
-        module = UNet3DConditionModel.from_config(dict(folder.unet.config))
+        # Typed as what can also return its unused arguments, which it was not asked for.
+        module: Any = UNet3DConditionModel.from_config(dict(folder.unet.config))
     try:
         # Assigned: copying would need every weight twice for a moment, and a place for the first.
         module.load_state_dict({name: weight.to(dtype) for name, weight in weights.items()}, assign=True)
@@ -143,10 +144,12 @@ def load_clip(folder: TextToVideoFolder) -> comfy.sd.CLIP:
                 model_options=model_options or {},
             )
 
+    text_model: Any = TextModel  # ComfyUI's own SD1 model is only the default, as its other loaders show
+
     class TextModels(comfy.sd1_clip.SD1ClipModel):
         def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: Any = None) -> None:
             super().__init__(
-                device=device, dtype=dtype, model_options=model_options or {}, clip_name="h", clip_model=TextModel
+                device=device, dtype=dtype, model_options=model_options or {}, clip_name="h", clip_model=text_model
             )
 
     return comfy.sd.CLIP(
