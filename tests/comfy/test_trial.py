@@ -56,7 +56,7 @@ def test_it_learns_and_leaves_a_video_its_frames_and_the_concept(
     names = ["fox.mp4", "fox_frames.png", "fox.safetensors"]
     assert {path.name for path in tmp_path.iterdir()} == {*names, *(name.replace("fox", "fox_2") for name in names)}
     with Image.open(tmp_path / "fox_frames.png") as picture:
-        assert picture.size == (9 * 132 - 4, 2 * 128 + 12), "the pictures above, the frames below"
+        assert picture.size == (9 * 132 + 4, 2 * 128 + 12), "the pictures above, the frames below"
     assert (tmp_path / "fox.safetensors").read_bytes() == (tmp_path / "fox_2.safetensors").read_bytes()
     assert "Save Video" in capsys.readouterr().out
 
