@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,15 @@ import torch
 VOCABULARY = 49408
 WORDS = ("a", "dog", "cat", "runs", "red", "on", "grass")
 WIDTH = 32
+UNET: Mapping[str, Any] = {
+    "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
+    "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
+    "block_out_channels": (16, 32),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "attention_head_dim": 8,
+}
+"""A `UNet3DConditionModel` of two resolutions; its text width is still to be said."""
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -46,15 +56,7 @@ def write_text_to_video(folder: Path, prediction: str = "epsilon", variant: str 
     from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(0)
-    unet = UNet3DConditionModel(
-        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        norm_num_groups=8,
-        cross_attention_dim=WIDTH,
-        attention_head_dim=8,
-    ).eval()
+    unet = UNet3DConditionModel(**UNET, cross_attention_dim=WIDTH).eval()
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,

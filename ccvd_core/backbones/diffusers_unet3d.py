@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..concepts.concept import BaseFingerprint
 from ..errors import CCVDError
+from .attention_processor import StandInProcessor
 from .base import Backbone, EncodedText, Removable, TextAttention, TextInput
 from .grid import TokenGrid
 from .unet3d import (
@@ -113,19 +114,8 @@ class DiffusersUNet3DBackbone(Backbone):
         return rows
 
 
-class ClipProcessor:
-    """Answers one text cross-attention while concepts act: the text comes once per clip then, its frames share it.
-
-    `remove` puts the processor back that was there before.
-    """
-
-    def __init__(self, module: Any, attention: TextAttention) -> None:
-        self._module, self._attention, self._processor = module, attention, module.processor
-        module.set_processor(self)
-
-    def remove(self) -> None:
-        if self._module.processor is self:
-            self._module.set_processor(self._processor)
+class ClipProcessor(StandInProcessor):
+    """Answers one text cross-attention while concepts act: the text comes once per clip then, its frames share it."""
 
     def __call__(
         self,

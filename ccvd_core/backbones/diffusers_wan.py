@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..concepts.concept import BaseFingerprint
 from ..errors import CCVDError
+from .attention_processor import StandInProcessor
 from .base import Backbone, EncodedText, Removable, TextAttention, TextInput
 from .grid import TokenGrid
 from .noise_path import FlowPath
@@ -85,16 +86,8 @@ class DiffusersWanBackbone(Backbone):
         return self._transformer.condition_embedder.text_embedder(rows)  # type: ignore[union-attr]
 
 
-class RegionalProcessor:
-    """Answers one cross-attention in place of its processor while regions act; `remove` puts the processor back."""
-
-    def __init__(self, module: Any, attention: TextAttention) -> None:
-        self._module, self._attention, self._processor = module, attention, module.processor
-        module.set_processor(self)
-
-    def remove(self) -> None:
-        if self._module.processor is self:
-            self._module.set_processor(self._processor)
+class RegionalProcessor(StandInProcessor):
+    """Answers one cross-attention while regions act."""
 
     def __call__(
         self,

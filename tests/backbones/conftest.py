@@ -20,6 +20,7 @@ from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
 from ccvd_core.prompts.aggregate import row_gates
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.prompts.concept_tokens import PlacedTokens
+from tests.tiny_text_to_video import UNET
 
 LAYERS, HEADS, HEAD_WIDTH, TEXT_WIDTH, ROWS = 4, 2, 32, 20, 8
 
@@ -88,15 +89,7 @@ def unets(backbones: dict[str, Backbone]) -> dict[str, Backbone]:
     from diffusers import UNet3DConditionModel
 
     torch.manual_seed(1)
-    unet = UNet3DConditionModel(
-        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        norm_num_groups=8,
-        cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=8,
-    ).eval()
+    unet = UNet3DConditionModel(**UNET, cross_attention_dim=TEXT_WIDTH).eval()
     unet.requires_grad_(False)
     kinds = {"unet": "epsilon", "unet v": "v_prediction"}
     return {name: DiffusersUNet3DBackbone(unet, encode_text, {"prediction_type": kind}) for name, kind in kinds.items()}

@@ -245,6 +245,16 @@ export class ComfyPage {
     await this.page.screenshot({ path: join(CCVD_SCREENSHOTS, `${this.mode} ${name}.png`) });
   }
 
+  /** Do some work; where it fails, keep a picture of the page. */
+  async pictured(name, work) {
+    try {
+      await work();
+    } catch (error) {
+      await this.screenshot(`FAILED ${name}`);
+      throw error;
+    }
+  }
+
   editor(id) {
     return new Editor(this, id);
   }

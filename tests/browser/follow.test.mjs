@@ -61,14 +61,7 @@ for (const vueNodes of [false, true]) {
     t.after(() => comfy.close());
     let id;
     let editor;
-    const step = (name, work) => t.test(name, async () => {
-      try {
-        await work();
-      } catch (error) {
-        await comfy.screenshot(`FAILED ${name}`);
-        throw error;
-      }
-    });
+    const step = (name, work) => t.test(name, () => comfy.pictured(name, work));
     const begin = async (seen) => {
       await comfy.clear();
       id = await comfy.add("CCVD_RegionMask", [40, 40], VIDEO);

@@ -20,14 +20,7 @@ for (const vueNodes of [false, true]) {
   test(`messages at nodes, ${vueNodes ? "Nodes 2.0" : "classic canvas"}`, async (t) => {
     const comfy = await ComfyPage.open({ vueNodes });
     t.after(() => comfy.close());
-    const step = (name, work) => t.test(name, async () => {
-      try {
-        await work();
-      } catch (error) {
-        await comfy.screenshot(`FAILED ${name}`);
-        throw error;
-      }
-    });
+    const step = (name, work) => t.test(name, () => comfy.pictured(name, work));
     /** Demo model, a one-step lesson of <mimi>, Aggregate Adapters, a sampler that is wired as it should be. */
     let model, learn, aggregate, sampler;
     await comfy.clear();

@@ -14,14 +14,7 @@ for (const vueNodes of [false, true]) {
   test(`the page and the nodes, ${vueNodes ? "Nodes 2.0" : "classic canvas"}`, async (t) => {
     const comfy = await ComfyPage.open({ vueNodes });
     t.after(() => comfy.close());
-    const step = (name, work) => t.test(name, async () => {
-      try {
-        await work();
-      } catch (error) {
-        await comfy.screenshot(`FAILED ${name}`);
-        throw error;
-      }
-    });
+    const step = (name, work) => t.test(name, () => comfy.pictured(name, work));
     const mask = async () => {
       await comfy.clear();
       return comfy.add("CCVD_RegionMask", [40, 60], VIDEO);

@@ -20,14 +20,7 @@ for (const vueNodes of [false, true]) {
     t.after(() => comfy.close());
     let id;
     let editor;
-    const step = (name, work) => t.test(name, async () => {
-      try {
-        await work();
-      } catch (error) {
-        await comfy.screenshot(`FAILED ${name}`);
-        throw error;
-      }
-    });
+    const step = (name, work) => t.test(name, () => comfy.pictured(name, work));
     const boxes = async () => (await editor.layout()).regions.map((region) => region.keyframes[0].box);
     const names = async () => (await editor.layout()).regions.map((region) => region.name);
     /** A node with two regions, `LEFT` and `RIGHT`, alone in the graph. */
