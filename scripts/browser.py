@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from environment import FOLDER, Environment, Report, say
+from installing import FOLDER, Environment, Report
+from processes import say
 
 BROWSER_FOLDER = FOLDER / "browser"
 PLAYWRIGHT = "playwright-core@1.65.1"

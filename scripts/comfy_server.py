@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -20,45 +19,22 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from comfy_messages import CLOSED, ComfyError, Graph, OnEvent, is_end, read_event, validation_error
+from installing import REPOSITORY
 from patience import INTERVAL, QUIET, Life, Patience, StuckError, cpu_seconds
+from processes import end_process_group
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 PACK = "ccvd"
-
-Graph = dict[str, dict[str, Any]]
-"""ComfyUI's API format: node id -> {"class_type": ..., "inputs": {...}}."""
-PREVIEW_MESSAGE, TEXT_MESSAGE = 1, 3
-"""`BinaryEventTypes.PREVIEW_IMAGE` and `.TEXT` of ComfyUI's protocol."""
-
-CLOSED = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
-
-OnEvent = Callable[[str, dict[str, Any]], None]
-"""Receives every websocket event: its type and its data."""
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """The server is on this machine: a proxy that the user has set must not see the requests."""
-
-
-class ComfyError(RuntimeError):
-    """ComfyUI did not start, refused a graph, or a node failed. `node_type` is the node's class, where it is one."""
-
-    def __init__(self, message: str, node_type: str | None = None) -> None:
-        super().__init__(f"{node_type}: {message}" if node_type else message)
-        self.node_type = node_type
-        self.message = message
-
-
-class ComfyInterruptedError(ComfyError):
-    """The run was cancelled."""
 
 
 class ComfyServer:
@@ -309,43 +285,6 @@ class ComfyServer:
         return self.base / entry["type"] / entry["subfolder"] / entry["filename"]
 
 
-def read_event(message: aiohttp.WSMessage) -> tuple[str, dict[str, Any]] | None:
-    """Type and data of a websocket message.
-
-    A node's progress text becomes ("progress_text", {"node", "text"}), its preview ("preview", {"picture": bytes}).
-    """
-    if message.type is aiohttp.WSMsgType.TEXT:
-        event = json.loads(message.data)
-        return event["type"], event["data"]
-    if message.type is aiohttp.WSMsgType.BINARY and int.from_bytes(message.data[:4]) == TEXT_MESSAGE:
-        length = int.from_bytes(message.data[4:8])
-        node, text = message.data[8 : 8 + length], message.data[8 + length :]
-        return "progress_text", {"node": node.decode(), "text": text.decode("utf-8", errors="replace")}
-    if message.type is aiohttp.WSMsgType.BINARY and int.from_bytes(message.data[:4]) == PREVIEW_MESSAGE:
-        return "preview", {"picture": message.data[8:]}
-    return None
-
-
-def is_end(kind: str, data: dict[str, Any]) -> bool:
-    """Whether an event of the run is its last. Raises ComfyError for the sad endings."""
-    if kind == "execution_error":
-        raise ComfyError(data["exception_message"].strip(), data["node_type"])
-    if kind == "execution_interrupted":
-        raise ComfyInterruptedError("cancelled", data["node_type"])
-    return kind == "execution_success"
-
-
-def validation_error(answer: dict[str, Any]) -> ComfyError:
-    """What ComfyUI says against a graph, the first faulty node in front."""
-    for node_id, node in answer.get("node_errors", {}).items():
-        faults = "; ".join(f"{fault['message']} ({fault['details']})" for fault in node["errors"])
-        return ComfyError(f"node {node_id}: {faults}", node["class_type"])
-    error = answer["error"]
-    if isinstance(error, str):
-        return ComfyError(error)
-    return ComfyError(f"{error['message']} {error['details']}".strip())
-
-
 def has_cuda() -> bool:
     import torch
 
@@ -376,35 +315,3 @@ def unlink_pack(link: Path) -> None:
             link.rmdir()  # removes the junction, not what it points to
     else:
         link.unlink(missing_ok=True)
-
-
-def end_process_group(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
-    """Ask the process and its children to end; after `patience` seconds make them."""
-    if sys.platform == "win32":
-        subprocess.run(["taskkill", "/PID", str(process.pid), "/T", "/F"], capture_output=True)
-        process.wait()
-        return
-    signal_group(process, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(patience)
-    signal_group(process, signal.SIGKILL)
-    process.wait()
-
-
-def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    with suppress(ProcessLookupError):  # when all of it has ended already
-        os.killpg(process.pid, number)
-
-
-@contextmanager
-def sigterm_is_ctrl_c() -> Iterator[None]:
-    """Let `with` blocks clean up when the script is told to end, for example by a CI that has run out of time."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

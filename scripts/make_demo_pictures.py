@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clips import write_clip
-from environment import REPOSITORY
+from installing import REPOSITORY
 from PIL import Image
 
 sys.path.insert(0, str(REPOSITORY / "demo"))

@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 from browser import ensure_browser
 from clips import first_frame, read_frames
-from comfy_server import REPOSITORY, ComfyServer, sigterm_is_ctrl_c
-from environment import ensure_environment, run_and_wait
+from comfy_server import ComfyServer
+from environment import ensure_environment
+from installing import REPOSITORY
 from PIL import Image, ImageDraw, ImageOps
+from processes import run_and_wait, sigterm_is_ctrl_c
 
 sys.path.append(str(REPOSITORY))
 

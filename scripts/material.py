@@ -13,7 +13,8 @@ from typing import Any
 
 import av
 from clips import CLIPS, write_clip
-from comfy_server import REPOSITORY, ComfyServer
+from comfy_server import ComfyServer
+from installing import REPOSITORY
 from workflow import Json, WorkflowError, set_widgets
 
 sys.path.append(str(REPOSITORY))

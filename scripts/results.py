@@ -11,7 +11,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from clips import first_frame, read_frames
-from comfy_server import REPOSITORY, ComfyError, ComfyServer
+from comfy_messages import ComfyError
+from comfy_server import ComfyServer
+from installing import REPOSITORY
 from PIL import Image, ImageOps
 from workflow import Json
 

@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from browser import ensure_browser
-from comfy_server import REPOSITORY, ComfyServer, sigterm_is_ctrl_c
-from environment import ensure_environment, run_and_wait
+from comfy_server import ComfyServer
+from environment import ensure_environment
+from installing import REPOSITORY
 from patience import INTERVAL, cpu_seconds
+from processes import run_and_wait, sigterm_is_ctrl_c
 
 SCREENSHOTS = REPOSITORY / "output" / "browser"
 

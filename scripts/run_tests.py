@@ -21,7 +21,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from browser import NoBrowserError, ensure_browser
-from environment import REPOSITORY, Environment, SetupError, ensure_environment, run_and_wait, say
+from environment import ensure_environment
+from installing import REPOSITORY, Environment, SetupError
+from processes import run_and_wait, say
 
 TOGETHER = ("demo", "backbones", "core")
 """Test folders that share processes, the longest first. `comfy` has its own: ComfyUI's `nodes` and ours cannot meet."""

@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from comfy_server import REPOSITORY, ComfyError, ComfyServer, sigterm_is_ctrl_c
-from environment import SetupError, ensure_environment
+from comfy_messages import ComfyError
+from comfy_server import ComfyServer
+from environment import ensure_environment
+from installing import REPOSITORY, SetupError
 from material import DEMO_LIMITS, Lesson, MaterialError, choose_lesson, put_into, put_material
+from processes import sigterm_is_ctrl_c
 from results import concept_files, keep_thumbnail, keep_workflow, save_results, shelf_of_runs
 from try_it import parse_arguments
 from workflow import Json, Prompt, WorkflowError, to_prompt

@@ -16,7 +16,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from environment import REPOSITORY, SetupError, ensure_environment, run_and_wait
+from environment import ensure_environment
+from installing import REPOSITORY, SetupError
+from processes import run_and_wait
 
 sys.path.append(str(REPOSITORY))
 

@@ -12,8 +12,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Not the repository's root: there our `nodes` would hide ComfyUI's nodes.py.
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
-from comfy_server import ComfyServer, sigterm_is_ctrl_c  # noqa: E402
+from comfy_server import ComfyServer  # noqa: E402
 from environment import ensure_environment  # noqa: E402
+from processes import sigterm_is_ctrl_c  # noqa: E402
 
 
 @pytest.fixture(scope="session")

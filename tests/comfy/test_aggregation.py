@@ -106,7 +106,7 @@ def test_a_named_concept_acts_and_the_base_comes_back_unharmed(server: ComfyServ
 
 
 def test_strength_zero_and_switching_off(server: ComfyServer) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     graph = Graph()
     stock = graph.sample(graph.model, graph.encode(PLAIN).out())
@@ -298,7 +298,7 @@ def test_a_concept_file_is_an_ordinary_lora(server: ComfyServer) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(server: ComfyServer) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     graph = Graph()
     graph.show(graph.aggregate(graph.library(LIBRARY), "a <rexx> on green grass").out(3))
@@ -329,7 +329,7 @@ def foreign(server: ComfyServer, library: str, *changes: str) -> None:
 def test_a_concept_that_does_not_fit_the_model_is_refused_by_name_until_it_is_off(
     server: ComfyServer, change: str, prompt: str, why: str
 ) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     foreign(server, f"mixed_{change}", change)
     graph = Graph()

@@ -30,7 +30,7 @@ def learning(**changes: Any) -> Graph:
 
 def refused(server: ComfyServer, graph: Graph, words: str) -> None:
     """The graph fails with a message that has these words (a pattern), and no file below models/ccvd has changed."""
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     concepts = server.base / "models" / "ccvd"
     before = files_below(concepts)

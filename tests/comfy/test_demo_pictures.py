@@ -83,7 +83,7 @@ def test_the_demo_model_says_that_it_cannot_learn_other_pictures(server: ComfySe
 
 
 def test_a_name_that_cannot_be_written_is_refused(server: ComfyServer) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     graph = Graph()
     graph.show(demo_pictures(graph, "fox", "my dog").out(1))

@@ -211,7 +211,7 @@ def test_a_linked_name_does_not_make_everything_run_again(server: ComfyServer) -
 
 
 def test_a_taken_name_is_refused_and_the_old_file_kept(server: ComfyServer) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     run(server, learning(library="taken", steps=2)[0])
     before = files_below(concept_file(server, "taken", "rex").parent)
@@ -286,7 +286,7 @@ def test_videos_that_are_pictures_already_or_trimmed(server: ComfyServer, tmp_pa
 
 
 def test_a_clip_that_is_too_short_is_named(server: ComfyServer, tmp_path: Path) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     put_clip(server, tmp_path, "short", "blink.mp4", "libx264", frames=12, rate=24)
     graph = Graph()
@@ -336,7 +336,7 @@ def test_two_lessons_in_one_queue_keep_their_order(server: ComfyServer) -> None:
 
 
 def test_cancel_stops_within_one_step_and_the_next_queue_goes_on(server: ComfyServer) -> None:
-    from comfy_server import ComfyInterruptedError
+    from comfy_messages import ComfyInterruptedError
 
     # Large pictures and a preview after every step: a step takes long enough that Cancel comes before the next one.
     lesson = {"folder": "large", "steps": 8, "preview_every": 1}
@@ -367,7 +367,7 @@ def test_cancel_stops_within_one_step_and_the_next_queue_goes_on(server: ComfySe
 
 def test_a_loss_that_is_no_number_says_what_to_do_and_keeps_the_work(server: ComfyServer) -> None:
     """An infinite emphasis makes one caption's text context infinite; the others are learned until it is drawn."""
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     captions = ["a <rex>", "a <rex>", "a <rex> on (grass:1e39)"]
     graph, learn = learning(library="nan", captions="\n".join(captions), still_frames=1, steps=40, seed=2)
@@ -405,7 +405,7 @@ def test_a_loss_that_is_no_number_says_what_to_do_and_keeps_the_work(server: Com
 
 
 def test_a_lesson_goes_on_with_another_learning_rate(server: ComfyServer) -> None:
-    from comfy_server import ComfyInterruptedError
+    from comfy_messages import ComfyInterruptedError
 
     lesson = {"folder": "large", "steps": 8, "preview_every": 1, "library": "rates"}
     graph, learn = learning(**lesson)
@@ -427,7 +427,7 @@ def test_a_lesson_goes_on_with_another_learning_rate(server: ComfyServer) -> Non
 
 def test_progress_that_cannot_be_saved_does_not_hide_cancel(server: ComfyServer) -> None:
     """A folder stands where the file should be, which fails as a full disk does."""
-    from comfy_server import ComfyInterruptedError
+    from comfy_messages import ComfyInterruptedError
 
     (progress_file(server, "blocked_progress") / "x").mkdir(parents=True)
     graph, learn = learning(library="blocked_progress", folder="large", steps=8, preview_every=1)
@@ -461,7 +461,8 @@ def test_the_largest_learning_rate_of_the_widget_is_accepted(server: ComfyServer
 
 
 def test_a_killed_server_loses_little(comfyui: Path, tmp_path: Path) -> None:
-    from comfy_server import ComfyError, ComfyInterruptedError, ComfyServer
+    from comfy_messages import ComfyError, ComfyInterruptedError
+    from comfy_server import ComfyServer
 
     base = tmp_path / "base"
     quick = learning(library="killed", name="kit", class_words="cat", steps=1)

@@ -131,7 +131,7 @@ def test_the_editor_gets_the_frames_of_the_background(server: ComfyServer) -> No
 def test_a_layout_that_cannot_be_used_is_refused_before_anything_runs(
     server: ComfyServer, text: str, words: str
 ) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     graph = empty_graph()
     region_mask(graph, layout=text)
@@ -148,7 +148,7 @@ def test_a_layout_may_come_from_a_text_node(server: ComfyServer) -> None:
 
 
 def test_a_text_that_is_no_layout_is_refused_when_it_comes(server: ComfyServer) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     graph = empty_graph()
     region_mask(graph, layout=graph.add("PrimitiveString", value="a <rex>").out())
@@ -158,7 +158,7 @@ def test_a_text_that_is_no_layout_is_refused_when_it_comes(server: ComfyServer) 
 
 
 def test_fifty_megabytes_of_layout_are_refused(server: ComfyServer) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     graph = empty_graph()
     region_mask(graph, layout="[" * 50_000_000)
@@ -167,7 +167,7 @@ def test_fifty_megabytes_of_layout_are_refused(server: ComfyServer) -> None:
 
 
 def test_masks_that_cannot_be_used(server: ComfyServer, tmp_path: Path) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     graph = empty_graph()
     region_mask(graph, mask=solid_mask(graph, 8, 8, 0.0).out())

@@ -361,7 +361,7 @@ def test_paper_modes_without_regions_say_so_and_go_on(server: ComfyServer) -> No
 
 
 def test_mistakes_are_explained(server: ComfyServer) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     graph = Graph()
     graph.show(scene(graph, PARK, ("rex", "a dog", LEFT)).out(3))

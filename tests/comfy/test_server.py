@@ -45,14 +45,14 @@ def start(main: str, folder: Path, quiet: float = 60.0) -> None:
 
 
 def test_a_comfyui_that_ends_says_why(tmp_path: Path) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     with pytest.raises(ComfyError, match=r"(?s)exit code 3.*no such model"):
         start(ENDS_AT_ONCE, tmp_path)
 
 
 def test_a_pack_that_does_not_import_is_an_error(tmp_path: Path) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     with pytest.raises(ComfyError, match="could not import this pack"):
         start(PACK_IS_BROKEN, tmp_path)
@@ -61,7 +61,7 @@ def test_a_pack_that_does_not_import_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups work differently there")
 def test_no_child_outlives_the_server(tmp_path: Path) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     with pytest.raises(ComfyError, match=r"does not start: nothing has moved for \d s"):
         start(NEVER_ANSWERS, tmp_path, quiet=3.0)
@@ -83,7 +83,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_node_that_fails_is_named_with_its_message(server: ComfyServer) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     (server.base / "input" / "nothing_here").mkdir()
     load = {"class_type": "LoadImageDataSetFromFolder", "inputs": {"folder": "nothing_here"}}
@@ -130,7 +130,8 @@ web.run_app(app, host="127.0.0.1", port=int(sys.argv[sys.argv.index("--port") + 
 
 @pytest.mark.parametrize("seconds", [5.0, 0.0])
 def test_a_run_is_waited_for_while_it_moves(tmp_path: Path, seconds: float) -> None:
-    from comfy_server import ComfyError, ComfyServer
+    from comfy_messages import ComfyError
+    from comfy_server import ComfyServer
 
     (tmp_path / "main.py").write_text(STAND_IN, encoding="utf-8")
     (tmp_path / "seconds").write_text(str(seconds), encoding="utf-8")

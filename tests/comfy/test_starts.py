@@ -119,7 +119,7 @@ def test_a_graph_runs_and_its_picture_is_there(server: ComfyServer) -> None:
 
 
 def test_a_faulty_graph_names_the_node_and_the_fault(server: ComfyServer) -> None:
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     with pytest.raises(ComfyError, match="width") as error:
         server.run(solid_colour(-1))

@@ -106,7 +106,7 @@ def test_regions_are_sampled_in_every_mode(server: ComfyServer, mode: str):
 
 
 def test_another_folder_says_what_it_is(server: ComfyServer):
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
 
     graph = text_to_video("pictures")
     graph.save(graph.sample(graph.model, graph.encode("a dog").out(), latent_image=empty(graph)))

@@ -99,7 +99,7 @@ def test_with_ui_a_mistake_leaves_the_page_open_on_the_workflow(
     server: ComfyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import trial
-    from comfy_server import ComfyError
+    from comfy_messages import ComfyError
     from material import demo_lesson
 
     def fail(*_: Any) -> None:

@@ -11,7 +11,7 @@ import browser
 import pytest
 import run_tests
 from browser import NoBrowserError, ensure_browser, starts
-from environment import Environment
+from installing import Environment
 
 HERE = Environment(Path(sys.executable), Path())
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="shell scripts stand in for programs")

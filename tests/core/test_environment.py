@@ -8,8 +8,10 @@ import tarfile
 from pathlib import Path, PurePosixPath
 
 import environment
+import installing
 import pytest
-from environment import SetupError, ensure_environment, unpack_folder
+from environment import ensure_environment
+from installing import Environment, SetupError, unpack_folder
 
 
 @pytest.fixture(autouse=True)
@@ -69,11 +71,22 @@ def test_what_the_users_own_python_lacks_is_named(tmp_path: Path, monkeypatch: p
 
 def test_a_stamp_of_other_pins_or_half_a_stamp_means_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "STAMP", tmp_path / "stamp.json")
-    there = environment.Environment(Path(sys.executable), comfyui(tmp_path, "0.30.0"))
+    there = Environment(Path(sys.executable), comfyui(tmp_path, "0.30.0"))
     assert not environment._is_ready(there, "pins")
     for content, ready in (('{"pins": "pins"}', True), ('{"pins": "others"}', False), ('{"pi', False)):
         environment.STAMP.write_text(content, encoding="utf-8")
         assert environment._is_ready(there, "pins") is ready
+
+
+def test_what_runs_in_an_outdated_environment_does_not_pull_it_from_under_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "FOLDER", tmp_path)
+    monkeypatch.setattr(environment, "STAMP", tmp_path / "stamp.json")
+    monkeypatch.setattr(environment, "VENV", Path(sys.prefix))
+    with pytest.raises(SetupError, match=r"out of date.*with the Python that made it"):
+        ensure_environment()
+    assert Path(sys.executable).is_file()
 
 
 def test_only_the_wanted_folder_is_unpacked(tmp_path: Path) -> None:
@@ -101,6 +114,6 @@ def test_links_are_not_unpacked(tmp_path: Path) -> None:
 
 
 def test_a_command_that_fails_shows_the_end_of_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "LOG", tmp_path / "setup.log")
+    monkeypatch.setattr(installing, "LOG", tmp_path / "setup.log")
     with pytest.raises(SetupError, match=r"(?s)pip could not.*exit code 4.*no route to host.*start the script again"):
-        environment._run([sys.executable, "-c", "print('no route to host'); raise SystemExit(4)"], "pip could not")
+        installing.run_logged([sys.executable, "-c", "print('no route to host'); raise SystemExit(4)"], "pip could not")
