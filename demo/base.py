@@ -20,6 +20,7 @@ sys.path.append(str(Path(__file__).parent.parent))  # the scripts of this folder
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import EncodedText
+from ccvd_core.backbones.clip_text import added_to_embeddings
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
 from ccvd_core.backbones.text_pieces import sentencepiece_pieces
 from ccvd_core.prompts.aggregate import aggregate
@@ -63,8 +64,14 @@ class DemoBase:
         with torch.autocast("cpu", enabled=False):
             return EncodedText(encode(self.encoder, tokenize(self.tokenizer, [text]))[0], pieces)
 
+    def encode_with(self, text: str, rows: Sequence[int], values: Tensor) -> Tensor:
+        """See `Backbone.encode_with`: contexts [layers, TEXT_ROWS, TEXT_WIDTH], gradients to `values`."""
+        numbers = tokenize(self.tokenizer, [text]).expand(len(values), -1)
+        with torch.autocast("cpu", enabled=False), added_to_embeddings(self.encoder, rows, values):
+            return encode(self.encoder, numbers)
+
     def backbone(self) -> DiffusersWanBackbone:
-        return DiffusersWanBackbone(self.transformer, self.encode_text)
+        return DiffusersWanBackbone(self.transformer, self.encode_text, self.encode_with)
 
     @torch.no_grad()
     def draw(self, captions: Sequence[str], seeds: Sequence[int], steps: int = 20, cfg: float = 3.0) -> Tensor:

@@ -50,10 +50,26 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
+def tiny_clip() -> Any:
+    """CLIP's text encoder with random weights, `WIDTH` wide."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        hidden_act="gelu",
+        bos_token_id=49406,
+        eos_token_id=49407,
+    )
+    return CLIPTextModel(config).eval()
+
+
 def write_text_to_video(folder: Path, prediction: str = "epsilon", variant: str | None = None) -> dict[str, Any]:
     """The folder's models, to compare with."""
     from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(0)
     unet = UNet3DConditionModel(**UNET, cross_attention_dim=WIDTH).eval()
@@ -64,18 +80,7 @@ def write_text_to_video(folder: Path, prediction: str = "epsilon", variant: str 
         layers_per_block=1,
         latent_channels=4,
     ).eval()
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=WIDTH,
-            intermediate_size=2 * WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            hidden_act="gelu",
-            bos_token_id=49406,
-            eos_token_id=49407,
-        )
-    ).eval()
+    text = tiny_clip()
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -83,7 +88,7 @@ def write_text_to_video(folder: Path, prediction: str = "epsilon", variant: str 
         clip_sample=False,
         prediction_type=prediction,
     )
-    kept = {"variant": variant} if variant else {}
+    kept: dict[str, Any] = {"variant": variant} if variant else {}
     unet.save_pretrained(folder / "unet", **kept)
     vae.save_pretrained(folder / "vae", **kept)
     text.save_pretrained(folder / "text_encoder", **kept)

@@ -174,7 +174,7 @@ class Attachment:
     def _place(
         self, active: ActivePrompts, device: torch.device
     ) -> tuple[tuple[Int[Tensor, " n"], Int[Tensor, " n"]] | None, Float[Tensor, "layers n hidden"] | None]:
-        """Project the context rows that differ between layers: c^l[pos] = c[pos] + y^l (DESIGN 2.1)."""
+        """Project the context rows that differ between layers, c^l[pos] (DESIGN 2.1)."""
         batch_index: list[int] = []
         row_index: list[int] = []
         changed: list[Tensor] = []

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..backbones.grid import Rows, TokenGrid, as_rows
 from ..errors import CCVDError
 from ..prompts.concept_prompt import ConceptPrompt
+from ..prompts.concept_tokens import own_rows
 from ..regions.attention import TokenPlan, plan_tokens
 from ..regions.masks import region_masks
 from ..regions.regional_prompt import AnyPrompt, RegionalPrompt
@@ -190,7 +191,7 @@ def regional_run(
 ) -> Run:
     plans = [plan_tokens(region_masks(prompt.regions, grid, prompt.blend)) for grid in grids]
     regions = prompt.prompts[1:]
-    words = [sorted({row for tokens in region.placed for row in tokens.rows}) for region in regions]
+    words = [sorted({row for rows in own_rows(region.placed).values() for row in rows}) for region in regions]
     return Run(
         start,
         stop,

@@ -53,6 +53,10 @@ class EncodedText:
     pieces: tuple[str, ...]
 
 
+EncodeWith = Callable[[str, Sequence[int], Float[Tensor, "layers n width"]], Float[Tensor, "layers rows width"]]
+"""A text encoder that reads one text once per layer, with each layer's own values added to the word embeddings of `n`
+rows. Gradients go back to the values; for zeros it gives what `encode` gives."""
+
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
 """The model's attention: q [batch, tokens, hidden], k and v [batch, rows, hidden] -> [batch, tokens, hidden]."""
 
@@ -110,6 +114,8 @@ class Backbone(ABC):
     video: VideoForm
     presets: Mapping[PresetName, Preset]
     noise_path: NoisePath
+    encode_with: EncodeWith | None = None
+    """For text encoders that are at hand and small enough to learn through; None: tokens are added to the output."""
 
     @abstractmethod
     def encode(self, text: str) -> EncodedText:

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from ..concepts.concept import BaseFingerprint
 from ..errors import CCVDError
 from .attention_processor import StandInProcessor
-from .base import Backbone, EncodedText, Removable, TextAttention, TextInput
+from .base import Backbone, EncodedText, EncodeWith, Removable, TextAttention, TextInput
 from .grid import TokenGrid
 from .unet3d import (
     halved,
@@ -35,7 +35,8 @@ from .unet3d_presets import PRESETS, VIDEO
 
 
 class DiffusersUNet3DBackbone(Backbone):
-    """A `UNet3DConditionModel`, the configuration of its scheduler, and a text encoder as a function.
+    """A `UNet3DConditionModel`, the configuration of its scheduler, and a text encoder as a function, and as
+    one that tokens can be added before (see `Backbone.encode_with`; `clip_text.py` has both for CLIP).
 
     Raises CCVDError for a model that is not a 3D UNet, or a scheduler that is not known.
     """
@@ -46,11 +47,12 @@ class DiffusersUNet3DBackbone(Backbone):
         encode_text: Callable[[str], EncodedText],
         scheduler: Mapping[str, Any] = MappingProxyType({}),
         dtype: torch.dtype | None = None,
+        encode_with: EncodeWith | None = None,
     ) -> None:
         if not is_unet3d(unet):
             raise CCVDError(f"Expected a 3D UNet for text-to-video, as diffusers has it; got {type(unet).__name__}.")
         self._unet: Any = unet
-        self._encode_text = encode_text
+        self._encode_text, self.encode_with = encode_text, encode_with
         self._layers = unet_layers(unet)
         self._path = unet_path(scheduler)
         self.noise_path = self._path

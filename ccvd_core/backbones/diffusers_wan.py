@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..concepts.concept import BaseFingerprint
 from ..errors import CCVDError
 from .attention_processor import StandInProcessor
-from .base import Backbone, EncodedText, Removable, TextAttention, TextInput
+from .base import Backbone, EncodedText, EncodeWith, Removable, TextAttention, TextInput
 from .grid import TokenGrid
 from .noise_path import FlowPath
 from .wan_families import wan_family
@@ -23,11 +23,19 @@ from .wan_sites import DIFFUSERS_NAMES, wan_fingerprint, wan_grid, wan_sites, wa
 
 
 class DiffusersWanBackbone(Backbone):
-    """A `WanTransformer3DModel` and a text encoder given as a function from text to `EncodedText`."""
+    """A `WanTransformer3DModel` and a text encoder given as a function from text to `EncodedText`.
 
-    def __init__(self, transformer: nn.Module, encode_text: Callable[[str], EncodedText]) -> None:
+    `encode_with` comes with a text encoder that is small enough to learn through (see `Backbone`).
+    """
+
+    def __init__(
+        self,
+        transformer: nn.Module,
+        encode_text: Callable[[str], EncodedText],
+        encode_with: EncodeWith | None = None,
+    ) -> None:
         self._transformer = transformer
-        self._encode_text = encode_text
+        self._encode_text, self.encode_with = encode_text, encode_with
         self.noise_path = FlowPath()
         self.dtype: torch.dtype = transformer.dtype  # type: ignore[assignment]
         self.layers = len(transformer.blocks)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,10 @@ from .kinds import ANY_KIND, AnyKind
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 MAX_CLASS_WORDS = 500
 """Characters: as many as text encoders read."""
+TokenInjection = Literal["output", "encoder"]
+"""Where concept tokens are added: to what the text encoder gives, or to the word embeddings that it reads, as in the
+paper."""
+TOKEN_INJECTIONS: tuple[TokenInjection, ...] = get_args(TokenInjection)
 WINDOWS_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 
 
@@ -120,12 +124,19 @@ class Concept:
     """How it was learned: plain JSON values only."""
     preview: bytes | None = None
     """A small WebP or PNG picture."""
+    token_injection: TokenInjection = "output"
+    """Where `tokens` are added."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.kind not in ANY_KIND:
             raise CCVDError(
                 f"The kind of {self.name!r} must be one of {', '.join(ANY_KIND)}; got {shorten(self.kind)}."
+            )
+        if self.token_injection not in TOKEN_INJECTIONS:
+            raise CCVDError(
+                f"The token injection of {self.name!r} must be one of {', '.join(TOKEN_INJECTIONS)}; got "
+                f"{shorten(self.token_injection)}."
             )
         check_class_words(self.class_words, self.name)
         layers, rows, width = self.tokens.shape

@@ -105,6 +105,7 @@ def concept_of(header: FileHeader, adapters: Mapping[str, LowRank], preview: byt
             order=about.order,
             settings=about.settings,
             preview=preview,
+            token_injection=about.token_injection,
             **tensors,
         )
     except CCVDError as error:
@@ -175,6 +176,7 @@ def concept_metadata(concept: Concept, path: Path) -> dict[str, str]:
         "class_words": concept.class_words,
         "order": str(concept.order),
         "rank": str(concept.rank),
+        "token_injection": concept.token_injection,
     }
     base = {"architecture": concept.base.architecture, "signature": list(concept.base.signature)}
     try:

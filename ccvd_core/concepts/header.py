@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import CCVDError
-from .concept import BaseFingerprint, Concept
+from .concept import BaseFingerprint, Concept, TokenInjection
 from .file_header import FileHeader, adapter_keys, damaged
 from .file_reading import read_file_header
 from .kinds import AnyKind
@@ -41,6 +41,7 @@ class ConceptHeader:
     file_bytes: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     preview: bytes | None = None
+    token_injection: TokenInjection = "output"
 
 
 def read_header(path: Path) -> ConceptHeader:
@@ -58,6 +59,7 @@ def describe(header: FileHeader) -> ConceptHeader:
     sites = header.sites()
     weights = [key for site in sites for key in adapter_keys(site)[:2]]
     kind: Any = header.text("kind")
+    injection: Any = header.metadata.get("token_injection", "output")  # files from before there was a choice lack it
     about = ConceptHeader(
         name=header.text("name"),
         kind=kind,
@@ -72,17 +74,28 @@ def describe(header: FileHeader) -> ConceptHeader:
         file_bytes=header.file_bytes,
         settings=header.value("settings", dict),
         preview=None if preview is None or len(preview) > MAX_PREVIEW_BYTES else preview,
+        token_injection=injection,
     )
     check_words(header.path, about)
     return about
 
 
 def check_words(path: Path, about: ConceptHeader) -> None:
-    """Name, kind, class words and order by the same rules as a concept's own, without its tensors."""
+    """Name, kind, class words, order and token injection by the same rules as a concept's own, without its tensors."""
     if not 0 <= about.order <= MAX_ORDER:
         raise damaged(path, f"its learning order must be 0 to {MAX_ORDER}; got {about.order}")
     none, tokens = torch.zeros(1, 1), torch.zeros(1, min(about.rows, 1), 1)
     try:
-        Concept(about.name, about.kind, about.class_words, {}, tokens, none, none, about.base)
+        Concept(
+            about.name,
+            about.kind,
+            about.class_words,
+            {},
+            tokens,
+            none,
+            none,
+            about.base,
+            token_injection=about.token_injection,
+        )
     except CCVDError as error:
         raise damaged(path, str(error).rstrip(".")) from error

@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..backbones.base import Backbone
+from ..concepts.concept import TokenInjection
 from ..errors import LearningError
-from ..prompts.concept_tokens import PlacedTokens, layer_contexts, place_tokens
+from ..prompts.concept_tokens import PlacedTokens, layer_contexts, own_rows, place_tokens, read_tokens
 from ..prompts.mentions import Prompt, mention_rows, named_concepts, parse_prompt
 
 
@@ -42,9 +43,12 @@ class ReadExample:
         """Text rows of the class words at their first mention."""
         return len(mention_rows(self.pieces, self.prompt.mentions[0]))
 
-    def place(self, name: str, tokens: Float[Tensor, "layers words width"]) -> tuple[PlacedTokens, ...]:
-        """A concept's tokens on its rows of the caption."""
-        return place_tokens(self.prompt, self.pieces, {name: tokens})
+    def place(
+        self, backbone: Backbone, name: str, tokens: Float[Tensor, "layers words width"], injection: TokenInjection
+    ) -> tuple[PlacedTokens, ...]:
+        """A concept's tokens on its rows of the caption. Those before the encoder are read by it here, every time."""
+        placed = place_tokens(self.prompt, self.pieces, {name: tokens}, {name: injection})
+        return read_tokens(backbone, self.prompt.text, self.context, placed)
 
 
 def read_example(
@@ -68,13 +72,17 @@ def read_example(
 
 
 def concept_keys(
-    examples: Sequence[ReadExample], name: str, tokens: Float[Tensor, "layers words width"]
+    backbone: Backbone,
+    examples: Sequence[ReadExample],
+    name: str,
+    tokens: Float[Tensor, "layers words width"],
+    injection: TokenInjection,
 ) -> tuple[Float[Tensor, "layers width"], Float[Tensor, "layers width"]]:
     """h and its class-words twin: mean over the concept's rows on its training prompts, unit norm (DESIGN 2.2)."""
     own, bare = [], []
     for example in examples:
-        placed = example.place(name, tokens)
-        rows = sorted({row for part in placed for row in part.rows})
+        placed = example.place(backbone, name, tokens, injection)
+        rows = sorted(own_rows(placed)[name])
         own.append(layer_contexts(example.context, len(tokens), placed)[:, rows])
         bare.append(example.context[rows].expand(len(tokens), -1, -1))
     own_key, bare_key = (F.normalize(torch.cat(parts, 1).mean(1), dim=-1) for parts in (own, bare))

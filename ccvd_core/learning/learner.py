@@ -19,7 +19,7 @@ from ..concepts.kinds import Kind
 from ..errors import LearningError
 from ..prompts.aggregate import row_gates
 from ..prompts.concept_prompt import ConceptPrompt
-from ..prompts.concept_tokens import PlacedTokens
+from ..prompts.concept_tokens import PlacedTokens, encoder_for, own_rows
 from ..regions.regional_prompt import predict_prompts, rows_of_one_length
 from .example import Example, ReadExample, concept_keys, read_example
 from .learner_state import pack_state, unpack_state
@@ -64,6 +64,8 @@ class ConceptLearner:
         self._name, self._class_words = check_name(name), class_words
         self._kind: Kind = kind
         self._device = device or examples[0].latents.device
+        if settings.tokens and settings.token_injection == "encoder":
+            encoder_for(backbone, name)
         check_lesson(backbone.video, kind, settings, [example.latents.shape[1] for example in examples])
         self._examples = [read_example(example, backbone, name, class_words, self._device) for example in examples]
         self._adapters = {
@@ -115,7 +117,7 @@ class ConceptLearner:
 
     def prompt(self, example: ReadExample) -> ConceptPrompt:
         """An example's prompt with this concept alone at full weight, its text adapters on its own rows."""
-        placed = example.place(self._name, self._tokens)
+        placed = example.place(self.backbone, self._name, self._tokens, self._settings.token_injection)
         return ConceptPrompt(
             example.context,
             placed,
@@ -125,8 +127,8 @@ class ConceptLearner:
         )
 
     def _own_rows(self, example: ReadExample, placed: Sequence[PlacedTokens]) -> Float[Tensor, "rows one"]:
-        rows = {self._name: [row for tokens in placed for row in tokens.rows]}
-        return row_gates(len(example.context), rows, [self._name], self._settings.own_words_only).to(self._device)
+        only_own = self._settings.own_words_only
+        return row_gates(len(example.context), own_rows(placed), [self._name], only_own).to(self._device)
 
     @torch.no_grad()
     def estimate_seconds(self) -> float:
@@ -149,9 +151,10 @@ class ConceptLearner:
         level = path.level(drawn.times.to(clean))
         noisy, target = path.mix(clean, noise, level), path.target(clean, noise, level)
         loss = torch.zeros((), device=clean.device)
-        for rows in rows_of_one_length([self.prompt(example) for example in examples]):
+        everyone = [self.prompt(example) for example in examples]
+        for rows in rows_of_one_length(everyone):
             attachment.set_adapters([self.live_adapters()])
-            prompts = [self.prompt(examples[row]) for row in rows]
+            prompts = [everyone[row] for row in rows]
             with attachment.activate(prompts, clean.device):
                 prediction = predict_prompts(self.backbone, noisy[rows], level[rows], prompts).float()
                 part = video_loss(prediction, target[rows], self._kind, settings) * (len(rows) / len(examples))
@@ -192,7 +195,9 @@ class ConceptLearner:
     @torch.no_grad()
     def concept(self, preview: bytes | None = None) -> Concept:
         """The concept as learned so far."""
-        keys, class_keys = concept_keys(self._examples, self._name, self._tokens.detach())
+        keys, class_keys = concept_keys(
+            self.backbone, self._examples, self._name, self._tokens.detach(), self._settings.token_injection
+        )
         return Concept(
             self._name,
             self._kind,
@@ -207,4 +212,5 @@ class ConceptLearner:
             self.backbone.fingerprint,
             settings={**asdict(self._settings), "steps_done": self.done},
             preview=preview,
+            token_injection=self._settings.token_injection,
         )

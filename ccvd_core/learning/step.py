@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..backbones.base import Backbone
-from ..concepts.concept import LowRank
+from ..concepts.concept import TOKEN_INJECTIONS, LowRank, TokenInjection
 from ..concepts.kinds import KINDS, Kind, Loss
 from ..errors import CCVDError
 from .retention import FORMS, RetentionForm
@@ -33,6 +33,9 @@ class LearningSettings:
     retention_form: RetentionForm = "subspace"
     tokens: bool = True
     """Learn concept tokens too; without them this is a plain LoRA."""
+    token_injection: TokenInjection = "output"
+    """Where concept tokens are added. "encoder", the paper's place, goes back through the text encoder at every step
+    and needs one small enough for that (`Backbone.encode_with`)."""
     own_words_only: bool = True
     """Key and value adapters act only on the concept's own text rows, while learning as in use."""
     time_mean: float = 0.0
@@ -61,6 +64,11 @@ class LearningSettings:
             "batch": (self.batch >= 1, "at least 1", self.batch),
             "retention": (0 <= self.retention < math.inf, "0 or more", self.retention),
             "retention_form": (self.retention_form in FORMS, f"one of {', '.join(FORMS)}", self.retention_form),
+            "token_injection": (
+                self.token_injection in TOKEN_INJECTIONS,
+                f"one of {', '.join(TOKEN_INJECTIONS)}",
+                self.token_injection,
+            ),
             "time_spread": (0 < self.time_spread < math.inf, "above 0", self.time_spread),
             "time_shift": (self.time_shift > 0, "above 0", self.time_shift),
             "noise_from": (0 <= self.noise_from <= 1, "between 0 and 1", self.noise_from),

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..backbones.base import Backbone, EncodedText
+from ..backbones.base import Backbone
 from ..backbones.base_match import check_fits_base
 from ..concepts.concept import Concept
 from ..prompts.concept_prompt import ConceptPrompt
 from .aggregation import AggregationSettings, aggregation_weights, relevance, relevance_against_class
-from .concept_tokens import PlacedTokens, layer_contexts, place_tokens
+from .concept_tokens import PlacedTokens, layer_contexts, own_rows, place_tokens, read_tokens
 from .mentions import parse_prompt
 
 
@@ -56,19 +56,33 @@ def aggregate(
 
     Raises UnknownConceptError for an unknown name and WrongBaseError for a concept that does not fit the model.
     """
-    encoded, placed = read_prompt(backbone, text, concepts, strengths or {})
-    return weigh(backbone.layers, encoded.context, placed, concepts, settings, strengths, own_rows_only)
+    read = read_prompt(backbone, text, concepts, strengths or {})
+    placed = read_tokens(backbone, read.text, read.context, read.mentions)
+    return weigh(backbone.layers, read.context, placed, concepts, settings, strengths, own_rows_only)
+
+
+@dataclass(frozen=True)
+class ReadPrompt:
+    """A prompt as the text encoder read it: its plain `text`, the context in fp32 on the CPU, what each of the first
+    rows spells, and its concepts' tokens at their mentions, before `read_tokens`."""
+
+    text: str
+    context: Float[Tensor, "rows width"]
+    pieces: tuple[str, ...]
+    mentions: tuple[PlacedTokens, ...]
 
 
 def read_prompt(
     backbone: Backbone, text: str, concepts: Sequence[Concept], strengths: Mapping[str, float]
-) -> tuple[EncodedText, tuple[PlacedTokens, ...]]:
-    """A prompt encoded, its context in fp32 on the CPU, and the tokens of the concepts that it names."""
+) -> ReadPrompt:
+    """Read a prompt and place the tokens of the concepts that it names, each times its strength."""
     check_fits_base(concepts, backbone)
     prompt = parse_prompt(text, {concept.name: concept.class_words for concept in concepts})
     encoded = backbone.encode(prompt.text)
     tokens = {concept.name: concept.tokens * strengths.get(concept.name, 1.0) for concept in concepts}
-    return replace(encoded, context=encoded.context.float().cpu()), place_tokens(prompt, encoded.pieces, tokens)
+    injections = {concept.name: concept.token_injection for concept in concepts}
+    mentions = place_tokens(prompt, encoded.pieces, tokens, injections)
+    return ReadPrompt(prompt.text, encoded.context.float().cpu(), encoded.pieces, mentions)
 
 
 def weigh(
@@ -88,9 +102,7 @@ def weigh(
     names = [concept.name for concept in concepts]
     contexts = layer_contexts(context, layers, placed)
     keys = torch.stack([concept.keys for concept in concepts])
-    prompt_rows: dict[str, list[int]] = {}
-    for tokens in placed:
-        prompt_rows.setdefault(tokens.concept, []).extend(tokens.rows)
+    prompt_rows = own_rows(placed)
     named = torch.tensor([name in prompt_rows for name in names])
     if settings.participants == "all" and settings.pinned:
         class_keys = torch.stack([concept.class_keys for concept in concepts])

@@ -10,6 +10,7 @@ from ..backbones.base import Backbone
 from ..concepts.concept import Concept
 from ..prompts.aggregate import Aggregated, aggregate, read_prompt, weigh
 from ..prompts.aggregation import AggregationSettings
+from ..prompts.concept_tokens import read_tokens
 from ..prompts.mentions import named_concepts, parse_prompt
 from .region import RegionError, RegionSet
 from .regional_prompt import RegionalPrompt
@@ -95,18 +96,21 @@ def read_together(
     """The scene read as one sentence. Concepts that `text` names, a style for example, act inside the regions too."""
     words = {concept.name: concept.class_words for concept in concepts}
     scene = join_scene(text, [region.prompt for region in regions.regions])
-    encoded, placed = read_prompt(backbone, scene.text, concepts, strengths)
-    context = encoded.context
-    owners = row_owners(encoded.pieces, [parse_prompt(part, words).text for part in scene.parts], scene.owners)
+    read = read_prompt(backbone, scene.text, concepts, strengths)
+    context = read.context
+    owners = row_owners(read.pieces, [parse_prompt(part, words).text for part in scene.parts], scene.owners)
     # The row after the last piece ends the sentence for everybody.
     owners += [0] * min(1, len(context) - len(owners))
     stronger = {number: region.strength for number, region in enumerate(regions.regions, 1)}
-    placed = [replace(tokens, values=tokens.values * stronger.get(owners[tokens.rows[0]], 1.0)) for tokens in placed]
+    named = [
+        replace(tokens, values=tokens.values * stronger.get(owners[tokens.rows[0]], 1.0)) for tokens in read.mentions
+    ]
+    placed = read_tokens(backbone, read.text, context, named)
     parts = []
     for number in range(len(regions.regions) + 1):
         kept = [row for row, owner in enumerate(owners) if owner in (0, number)]
         own_context, own_placed = keep_rows(context, placed, kept)
-        inside = {tokens.concept for tokens in placed if number and owners[tokens.rows[0]] == number}
+        inside = {tokens.concept for tokens in named if number and owners[tokens.rows[0]] == number}
         own = {n: strengths.get(n, 1.0) * (stronger[number] if n in inside else 1.0) for n in words}
         parts.append(weigh(backbone.layers, own_context, own_placed, concepts, settings, own, own_rows_only))
     return parts

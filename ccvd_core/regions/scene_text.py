@@ -77,13 +77,15 @@ def plain_letters(text: str) -> str:
 def keep_rows(
     context: Float[Tensor, "rows width"], placed: Sequence[PlacedTokens], kept: Sequence[int]
 ) -> tuple[Float[Tensor, "rows width"], tuple[PlacedTokens, ...]]:
-    """A context of only these rows, in front, as long as before with zeros; and the mentions that lie in them."""
+    """A context of only these rows, in front, as long as before with zeros; the mentions that lie in them, and what is
+    moved of other words in them."""
     place = {row: number for number, row in enumerate(kept)}
     shorter = context.new_zeros(context.shape)
     shorter[: len(kept)] = context[list(kept)]
-    moved = tuple(
-        replace(tokens, rows=tuple(place[row] for row in tokens.rows))
-        for tokens in placed
-        if all(row in place for row in tokens.rows)
-    )
-    return shorter, moved
+    moved = []
+    for tokens in placed:
+        inside = [number for number, row in enumerate(tokens.rows) if row in place]
+        if len(inside) == len(tokens.rows) or (inside and tokens.concept is None):
+            rows = tuple(place[tokens.rows[number]] for number in inside)
+            moved.append(replace(tokens, rows=rows, values=tokens.values[:, inside]))
+    return shorter, tuple(moved)

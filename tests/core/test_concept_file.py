@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from ccvd_core.concepts.concept import BaseFingerprint, Concept, LowRank
-from ccvd_core.concepts.file import check_words_fit, load_concept, save_concept
+from ccvd_core.concepts.file import check_words_fit, digest, load_concept, read_tensors, save_concept
 from ccvd_core.concepts.header import ConceptHeader, read_header
 from ccvd_core.errors import CCVDError, ConceptFileError, LibraryError
 
@@ -57,7 +57,7 @@ def learned(name: str = "rex", seed: int = 0, **changes: Any) -> Concept:
 
 def assert_same(one: Concept, other: Concept) -> None:
     """Equal in everything, tensors bit for bit."""
-    plain = ("name", "kind", "class_words", "order", "base", "settings", "preview")
+    plain = ("name", "kind", "class_words", "order", "base", "settings", "preview", "token_injection")
     assert {key: getattr(one, key) for key in plain} == {key: getattr(other, key) for key in plain}
     for key in ("tokens", "keys", "class_keys"):
         assert getattr(one, key).view(torch.int32).equal(getattr(other, key).view(torch.int32))
@@ -173,6 +173,21 @@ def test_the_header_tells_everything_but_the_tensors(path: Path) -> None:
         settings=concept.settings,
         preview=concept.preview,
     )
+
+
+def test_where_tokens_are_added_is_kept(path: Path) -> None:
+    save_concept(learned(token_injection="encoder"), path)
+    assert load_concept(path).token_injection == read_header(path).token_injection == "encoder"
+    with pytest.raises(CCVDError, match="token injection of 'rex' must be one of output, encoder; got 'before'"):
+        learned(token_injection="before")
+
+
+def test_a_file_from_before_there_was_a_choice_adds_tokens_after_the_encoder(path: Path) -> None:
+    rewrite(path, lambda header: header["__metadata__"].pop("ccvd.token_injection"))
+    header, tensors = read_tensors(path)
+    total = digest(header.metadata, tensors)
+    rewrite(path, lambda header: header["__metadata__"].update({"ccvd.digest": total}))
+    assert load_concept(path).token_injection == read_header(path).token_injection == "output"
 
 
 def test_the_header_is_read_without_the_tensors(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,6 +372,7 @@ METADATA = {
     "bad name": ({"name": "../x"}, "cannot be used"),
     "bad kind": ({"kind": "place"}, "kind"),
     "no class words": ({"class_words": " "}, "Class words of <rex> are missing"),
+    "unknown place of tokens": ({"token_injection": "before"}, "token injection.*output, encoder; got 'before'"),
     "no order": ({"order": "first"}, "ccvd.order"),
     "order below 0": ({"order": "-1"}, "0 to 1000000000; got -1"),
     "order of 300 digits": ({"order": "9" * 300}, "ccvd.order.*whole number of 300 digits"),

@@ -25,7 +25,7 @@ CALLED_FROM_OUTSIDE = {
     "repr_int",
 }
 """Names that Python and ComfyUI look up."""
-KINDS_OF_MODEL = {"DiffusersUNet3DBackbone", "VelocityPath", "bpe_pieces", "step_at"}
+KINDS_OF_MODEL = {"ClipText", "DiffusersUNet3DBackbone", "VelocityPath", "bpe_pieces", "step_at"}
 """What `backbones/` offers to whoever loads a model headlessly, whether or not something here does."""
 
 

@@ -43,4 +43,14 @@ def test_kept_rows_stand_in_front_and_mentions_move_with_them():
     shorter, moved = keep_rows(context, placed, [0, 3, 4])
     assert torch.equal(shorter, torch.cat([context[[0, 3, 4]], torch.zeros(3, 2)]))
     assert [(tokens.concept, tokens.rows) for tokens in moved] == [("kit", (1,))]
-    assert moved[0].values is values
+    assert torch.equal(moved[0].values, values)
+
+
+def test_of_other_words_that_tokens_moved_those_in_kept_rows_stay_moved():
+    values = torch.randn(3, 4, 2)
+    around = PlacedTokens(None, (0, 2, 4, 5), values)
+    rex = PlacedTokens("rex", (1, 3), values[:, :2])
+    _, moved = keep_rows(torch.ones(6, 2), (around, rex), [1, 2, 5])
+    assert [(tokens.concept, tokens.rows) for tokens in moved] == [(None, (1, 2))], "half of a mention is none"
+    assert torch.equal(moved[0].values, values[:, [1, 3]])
+    assert not keep_rows(torch.ones(6, 2), (around,), [1, 3])[1]
