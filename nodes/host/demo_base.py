@@ -13,6 +13,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ...ccvd_core.errors import CCVDError
 from .backbone import small_text_encoder
+from .frame_convolutions import quicken_on_cpu
 
 WEIGHTS = Path(__file__).parents[2] / "demo" / "weights"
 MODEL_FILE, TEXT_FILE, VAE_FILE = (
@@ -41,6 +42,8 @@ def load_model(shift: float) -> ModelPatcher:
 def load_vae() -> comfy.sd.VAE:
     vae = comfy.sd.VAE(sd=read_weights(VAE_FILE)[0])
     vae.throw_exception_if_invalid()
+    network: Any = vae.first_stage_model
+    quicken_on_cpu(network)
     return vae
 
 
