@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-VOCABULARY = 49408
+sys.path.append(str(Path(__file__).parents[1] / "demo"))
+
+from clip_tokenizer import MARKS, write_tokenizer
+
+VOCABULARY = MARKS[1] + 1
 WORDS = ("a", "dog", "cat", "runs", "red", "on", "grass")
 WIDTH = 32
 UNET: Mapping[str, Any] = {
@@ -23,33 +28,6 @@ UNET: Mapping[str, Any] = {
 """A `UNet3DConditionModel` of two resolutions; its text width is still to be said."""
 
 
-def write_tokenizer(folder: Path) -> None:
-    """CLIP's byte-level BPE with the merges of a few words; the marks have their usual numbers."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(byte) for byte in printable] + [chr(256 + number) for number in range(256 - len(printable))]
-    pieces, merges = letters + [f"{letter}</w>" for letter in letters], []
-    for word in WORDS:
-        parts = [*word[:-1], f"{word[-1]}</w>"]
-        while len(parts) > 1:
-            merges.append(f"{parts[0]} {parts[1]}")
-            parts = [parts[0] + parts[1], *parts[2:]]
-            pieces.append(parts[0])
-    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
-    vocabulary |= {"<|startoftext|>": 49406, "<|endoftext|>": 49407}
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]) + "\n", encoding="utf-8")
-    config = {
-        "tokenizer_class": "CLIPTokenizer",
-        "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>",
-        "unk_token": "<|endoftext|>",
-        "pad_token": "!",
-        "model_max_length": 77,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-
-
 def tiny_clip() -> Any:
     """CLIP's text encoder with random weights, `WIDTH` wide."""
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -61,8 +39,8 @@ def tiny_clip() -> Any:
         num_hidden_layers=2,
         num_attention_heads=2,
         hidden_act="gelu",
-        bos_token_id=49406,
-        eos_token_id=49407,
+        bos_token_id=MARKS[0],
+        eos_token_id=MARKS[1],
     )
     return CLIPTextModel(config).eval()
 
@@ -93,7 +71,7 @@ def write_text_to_video(folder: Path, prediction: str = "epsilon", variant: str 
     vae.save_pretrained(folder / "vae", **kept)
     text.save_pretrained(folder / "text_encoder", **kept)
     scheduler.save_pretrained(folder / "scheduler")
-    write_tokenizer(folder / "tokenizer")
+    write_tokenizer(folder / "tokenizer", WORDS)
     index = {"_class_name": "TextToVideoSDPipeline", "unet": ["diffusers", "UNet3DConditionModel"]}
     (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
     return {"unet": unet, "vae": vae, "text": text, "scheduler": scheduler}

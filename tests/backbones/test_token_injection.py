@@ -27,7 +27,7 @@ from ccvd_core.prompts.concept_tokens import PlacedTokens, layer_contexts, read_
 from ccvd_core.regions.region import Keyframe, Region, RegionSet
 from ccvd_core.regions.regional_prompt import AnyPrompt, predict_prompts
 from ccvd_core.regions.scene import Reading, aggregate_scene
-from tests.tiny_text_to_video import UNET, WIDTH, tiny_clip, write_tokenizer
+from tests.tiny_text_to_video import UNET, WIDTH, WORDS, tiny_clip, write_tokenizer
 
 TEXT, DOG_ROW = "a dog runs on grass", 2
 BOTH, BOTH_PLAIN, REX_ROW, KIT_ROW = "a <rex> runs on a red <kit>", "a dog runs on a red cat", 2, 7
@@ -40,7 +40,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> ClipText:
 
     torch.manual_seed(3)
     folder = tmp_path_factory.mktemp("clip") / "tokenizer"
-    write_tokenizer(folder)
+    write_tokenizer(folder, WORDS)
     return ClipText(tiny_clip(), CLIPTokenizer.from_pretrained(str(folder)))
 
 
