@@ -67,7 +67,9 @@ class DemoBase:
     def encode_with(self, text: str, rows: Sequence[int], values: Tensor) -> Tensor:
         """See `Backbone.encode_with`: contexts [layers, TEXT_ROWS, TEXT_WIDTH], gradients to `values`."""
         numbers = tokenize(self.tokenizer, [text]).expand(len(values), -1)
-        with torch.autocast("cpu", enabled=False), added_to_embeddings(self.encoder, rows, values):
+        # T5's `get_input_embeddings` is another module with the same weights, which the encoder does not call.
+        embeddings: Any = self.encoder.encoder.embed_tokens  # type: ignore[union-attr]
+        with torch.autocast("cpu", enabled=False), added_to_embeddings(embeddings, rows, values):
             return encode(self.encoder, numbers)
 
     def backbone(self) -> DiffusersWanBackbone:

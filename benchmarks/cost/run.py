@@ -1,6 +1,6 @@
 """What learning and a growing library cost. Writes results.csv; `--only part` measures one part again.
 
-`python benchmarks/cost/run.py [--only retention|files|library|loops|memory]`
+`python benchmarks/cost/run.py [--only retention|files|library|loops|memory|places]`
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from accounting import memory_rows  # noqa: E402
 from base import load_base  # noqa: E402
 from file_cost import file_rows, library_rows  # noqa: E402
 from loop_cost import loop_rows  # noqa: E402
+from place_cost import place_rows  # noqa: E402
 from retention_cost import penalty_rows, step_rows  # noqa: E402
 from timing import Row  # noqa: E402
 
@@ -34,7 +35,8 @@ PARTS: dict[str, tuple[tuple[str, ...], Callable[[], Iterable[Row]], str]] = {
     "files": (("concept_file_",), file_rows, ""),
     "library": (("library_",), lambda: library_rows(load_base()), ""),
     "loops": (("loop_",), lambda: loop_rows(load_base()), "float32"),
-    "memory": (("memory_", "flops_", "preset_"), memory_rows, ""),
+    "memory": (("memory_", "flops_wan", "preset_"), memory_rows, ""),
+    "places": (("place_", "flops_modelscope_"), lambda: place_rows(load_base()), "float32"),
 }
 """How a part's rows begin, what measures them, and the number type that is timed (nothing is computed: none)."""
 

@@ -16,17 +16,20 @@ from .text_pieces import bpe_pieces
 
 @contextmanager
 def added_to_embeddings(
-    encoder: nn.Module, rows: Sequence[int], values: Float[Tensor, "batch n width"]
+    embeddings: nn.Module, rows: Sequence[int], values: Float[Tensor, "batch n width"]
 ) -> Iterator[None]:
-    """Let a text encoder of transformers read its word embeddings with `values` added at `rows` of every entry of a
-    batch. Inside, gradients go back to the values; afterwards, also after an error, the encoder is as it was."""
+    """Let a text encoder read what its word `embeddings` give with `values` added at `rows` of every entry of a batch.
+
+    Values of one entry are for one text: ComfyUI reads a long one as a batch of parts, whose rows count on. Gradients
+    go back to the values. Afterwards, also after an error, the encoder is as it was.
+    """
 
     def add(module: nn.Module, args: Any, embedded: Float[Tensor, "batch rows width"]) -> Tensor:
         places = torch.tensor(list(rows), device=embedded.device)
-        return embedded.index_add(1, places, values.to(embedded))
+        entries = embedded.flatten(0, 1)[None] if len(values) == 1 else embedded
+        return entries.index_add(1, places, values.to(embedded)).view_as(embedded)
 
-    table: Any = encoder.get_input_embeddings()  # type: ignore[operator]
-    handle = table.register_forward_hook(add)
+    handle = embeddings.register_forward_hook(add)
     try:
         yield
     finally:
@@ -53,7 +56,7 @@ class ClipText:
         self, text: str, rows: Sequence[int], values: Float[Tensor, "layers n width"]
     ) -> Float[Tensor, "layers rows width"]:
         """All layers' contexts in one call of the encoder."""
-        with added_to_embeddings(self._model, rows, values):
+        with added_to_embeddings(self._model.get_input_embeddings(), rows, values):
             return self._model(self._numbers(text).expand(len(values), -1))[0]
 
     def _numbers(self, text: str) -> Int[Tensor, "one rows"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..backbones.base import Backbone
 from ..backbones.base_match import check_fits_base
-from ..concepts.concept import Concept
+from ..concepts.concept import Concept, TokenInjection
 from ..prompts.concept_prompt import ConceptPrompt
 from .aggregation import AggregationSettings, aggregation_weights, relevance, relevance_against_class
 from .concept_tokens import PlacedTokens, layer_contexts, own_rows, place_tokens, read_tokens
@@ -80,7 +80,7 @@ def read_prompt(
     prompt = parse_prompt(text, {concept.name: concept.class_words for concept in concepts})
     encoded = backbone.encode(prompt.text)
     tokens = {concept.name: concept.tokens * strengths.get(concept.name, 1.0) for concept in concepts}
-    injections = {concept.name: concept.token_injection for concept in concepts}
+    injections: dict[str, TokenInjection] = {concept.name: concept.token_injection for concept in concepts}
     mentions = place_tokens(prompt, encoded.pieces, tokens, injections)
     return ReadPrompt(prompt.text, encoded.context.float().cpu(), encoded.pieces, mentions)
 

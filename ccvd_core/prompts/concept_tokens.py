@@ -65,7 +65,7 @@ def encoder_for(backbone: Backbone, concept: str | None) -> EncodeWith:
         raise CCVDError(
             f"The tokens of <{concept}> are added before the text encoder (token_injection='encoder'), which is not "
             f"possible with the text encoder of this model ({backbone.fingerprint.architecture}) as it is loaded here. "
-            "Learn the concept with token_injection='output', or leave it out of the prompt."
+            "Learn it with token_injection='output', as Learn Concept does, or leave it out of the prompt."
         )
     return backbone.encode_with
 

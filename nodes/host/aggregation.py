@@ -45,7 +45,7 @@ def aggregate_model(
     """Read the prompts, weigh the concepts, and put those that act on a clone of MODEL. Raises CCVDError."""
     selection.check_known(scene_concepts(prompt, regions))
     reader = PromptReader(clip, family_of(model).encoder)
-    backbone = backbone_of(model, reader)
+    backbone = backbone_of(model, reader, reader.encode_with)
     names = selection.names()
     used = aggregate_library(
         backbone,

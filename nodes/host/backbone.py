@@ -15,7 +15,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ...ccvd_core.backbones.base import EncodedText
+from ...ccvd_core.backbones.base import EncodedText, EncodeWith
 from ...ccvd_core.backbones.comfy_unet3d import ComfyUNet3DBackbone, UNet3DConditions
 from ...ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ...ccvd_core.backbones.comfy_wan_conditions import WanConditions
@@ -67,6 +67,7 @@ CLIP = TextEncoder(
     "<|endoftext|>",
     lambda tokenizer: tokenizer.inv_vocab.__getitem__,
     bpe_pieces,
+    lambda clip: clip.cond_stage_model.clip_h.transformer.get_input_embeddings(),
 )
 
 FAMILIES = (
@@ -110,9 +111,11 @@ def family_of(model: ModelPatcher) -> ModelFamily:
     )
 
 
-def backbone_of(model: ModelPatcher, encode_text: EncodeText) -> HostedBackbone:
+def backbone_of(model: ModelPatcher, encode_text: EncodeText, encode_with: EncodeWith | None = None) -> HostedBackbone:
     """The backbone of a MODEL, in the number type that it computes in. Raises CCVDError for a model of no family."""
-    return family_of(model).backbone(model.model.diffusion_model, encode_text, model.model.get_dtype_inference())
+    made = family_of(model).backbone(model.model.diffusion_model, encode_text, model.model.get_dtype_inference())
+    made.encode_with = encode_with
+    return made
 
 
 def no_text(_: str) -> EncodedText:

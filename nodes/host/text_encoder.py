@@ -6,7 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...ccvd_core.backbones.base import EncodedText
+import torch
+from torch import Tensor
+
+from ...ccvd_core.backbones.base import EncodedText, EncodeWith
+from ...ccvd_core.backbones.clip_text import added_to_embeddings
 from ...ccvd_core.errors import CCVDError
 
 
@@ -27,6 +31,8 @@ class TextEncoder:
     """From that attribute: token number -> piece."""
     spell: Callable[[Sequence[str], str], tuple[str, ...]]
     """Its pieces of a text, and that text -> `EncodedText.pieces`."""
+    embeddings: Callable[[Any], Any] | None = None
+    """From a CLIP: its word embeddings, where it is small enough to read a prompt once per layer."""
 
 
 class PromptReader:
@@ -42,6 +48,7 @@ class PromptReader:
         self._clip, self._encoder = clip, encoder
         self._piece = encoder.pieces(tokenizer)
         self.conditioning: list[Any] = []
+        self.encode_with: EncodeWith | None = self._with_tokens if encoder.embeddings else None
 
     def __call__(self, text: str) -> EncodedText:
         tokens = self._clip.tokenize(text)
@@ -50,3 +57,12 @@ class PromptReader:
         conditioning = self._clip.encode_from_tokens_scheduled(tokens)
         self.conditioning = self.conditioning or conditioning
         return EncodedText(conditioning[0][0][0], self._encoder.spell(pieces[:end], text))
+
+    def _with_tokens(self, text: str, rows: Sequence[int], values: Tensor) -> Tensor:
+        """See `EncodeWith`. One pass after another, as ComfyUI's encoders read one prompt at a time."""
+        embeddings: Any = self._encoder.embeddings and self._encoder.embeddings(self._clip)
+        contexts = []
+        for own in values:
+            with added_to_embeddings(embeddings, rows, own[None]):
+                contexts.append(self._clip.encode_from_tokens(self._clip.tokenize(text)))
+        return torch.cat(contexts)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from base import LATENT_SHAPE, WEIGHTS, DemoBase, load_base
+from text import tokenize
 from world import Actor, Scene
 
 from ccvd_core.backbones.base import Backbone
@@ -38,6 +39,25 @@ def native(backbones: dict[str, Backbone]) -> Any:
     comfy.model_management.load_models_gpu([model])
     vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(demo_model.VAE_FILE)))
     return SimpleNamespace(model=model, clip=demo_model.load_clip(demo_model.TEXT_FILE), vae=vae)
+
+
+def test_tokens_before_the_encoder_are_read_layer_by_layer(base: DemoBase):
+    backbone, text, row = base.backbone(), "a dog moving right", 1
+    values = torch.randn(backbone.layers, 1, backbone.text_width, generator=torch.Generator().manual_seed(0))
+    numbers = tokenize(base.tokenizer, [text])
+    mask = numbers.ne(0)
+    expected = []
+    for added in values[:, 0]:
+        embedded = base.encoder.get_parameter("shared.weight")[numbers[0]].clone()
+        embedded[row] += added
+        expected.append(
+            base.encoder(inputs_embeds=embedded[None], attention_mask=mask).last_hidden_state * mask[..., None]
+        )
+    found = base.encode_with(text, [row], values.requires_grad_())
+    torch.testing.assert_close(found, torch.cat(expected), atol=1e-5, rtol=1e-5)
+    assert found.requires_grad
+    plain = base.encode_with(text, [row], torch.zeros(1, 1, backbone.text_width))
+    torch.testing.assert_close(plain[0], backbone.encode(text).context)
 
 
 def test_the_weights_fit_into_the_repository():

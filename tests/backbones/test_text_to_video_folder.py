@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ccvd_core.backbones.base import Backbone
+from ccvd_core.backbones.clip_text import ClipText
 from ccvd_core.backbones.comfy_unet3d import ComfyUNet3DBackbone
 from ccvd_core.backbones.diffusers_folder import read_folder
 from ccvd_core.errors import CCVDError
@@ -77,6 +78,25 @@ def test_text_is_read_as_transformers_reads_it(folder, loaded):
     assert found.context.shape == (77, 32)
     assert mention_rows(found.pieces, Mention("rex", "Dog", 0)) == (2,), "after the mark of the start, and `a`"
     assert mention_rows(found.pieces, Mention("rex", "GRASS", 0)) == (6,)
+
+
+def test_tokens_before_the_encoder_are_read_as_transformers_reads_them(folder, loaded):
+    from transformers import CLIPTokenizer
+
+    text = "a dog runs on grass"
+    theirs = ClipText(folder[1]["text"], CLIPTokenizer.from_pretrained(str(folder[0] / "tokenizer")))
+    encoder = from_pack("nodes.host.backbone").CLIP
+    reader = from_pack("nodes.host.text_encoder").PromptReader(loaded["clip"], encoder)
+    values = torch.randn(3, 1, 32, generator=torch.Generator().manual_seed(4))
+    found = reader.encode_with(text, (2,), values)
+    torch.testing.assert_close(found, theirs.encode_with(text, (2,), values), atol=1e-2, rtol=1e-2)
+    assert (found[0] - found[1]).abs().max() > 0.1
+    longer = " ".join([text] * 20)
+    plain = reader(longer).context
+    moved = reader.encode_with(longer, (77 + 5,), values)
+    assert plain.shape == (154, 32) and torch.equal(moved[:, :82], plain[:82].expand(3, -1, -1))
+    assert (moved - plain)[:, 82:].abs().amax(-1).gt(0).all(), "a long prompt is read in parts"
+    assert torch.equal(reader(longer).context, plain)
 
 
 def test_clips_are_encoded_and_decoded_frame_by_frame(folder, loaded):

@@ -237,7 +237,7 @@ def test_the_encoder_is_as_it_was_after_an_error(clip: ClipText):
     before = clip.encode(TEXT).context
     with pytest.raises(RuntimeError):
         clip.encode_with(TEXT, [DOG_ROW], torch.zeros(1, 1, WIDTH + 1))
-    with added_to_embeddings(clip._model, [1], torch.ones(1, 1, WIDTH)):
+    with added_to_embeddings(clip._model.get_input_embeddings(), [1], torch.ones(1, 1, WIDTH)):
         assert not torch.equal(clip.encode(TEXT).context, before)
     assert torch.equal(clip.encode(TEXT).context, before)
 

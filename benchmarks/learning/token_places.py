@@ -1,0 +1,89 @@
+"""Where concept tokens are added: after the text encoder, the default, or before it, as in the paper.
+
+    python benchmarks/learning/token_places.py [--only rex hop ...] [--rates 1 6] [--tuning]
+
+The same lesson with both places, all else equal: each concept learned and judged alone, in rows of token_places.csv,
+where they replace the earlier ones of their concepts. `--rates`: of tokens before the encoder, in multiples of the
+default rate, which was chosen for tokens after it; word embeddings are six times as long as the encoder's output here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from run import CCVD, LEARNED_IN, TABLE_SEED, TUNING_SEED, Judge, Row
+
+from base import DemoBase, load_base  # isort: skip
+from lessons import PLANS, LessonPlan, learn_from  # isort: skip
+
+from ccvd_core.learning.plan import usual_settings
+from ccvd_core.learning.step import LearningSettings
+from ccvd_core.number_types import number_type
+
+RESULTS = Path(__file__).parent / "token_places.csv"
+COLUMNS = ("place", "concept", "kind", "metric", "value", "number_type")
+
+
+def variants(usual: LearningSettings, rates: Sequence[float]) -> Mapping[str, LearningSettings]:
+    """Settings by the name of their rows: `output`, and `encoder` with each rate of tokens."""
+    early = {
+        "encoder" if rate == 1 else f"encoder_rate_{rate:g}": replace(
+            usual, token_injection="encoder", token_lr=usual.token_lr * rate
+        )
+        for rate in rates
+    }
+    return {"output": usual, **early}
+
+
+def rows_of(base: DemoBase, judge: Judge, plan: LessonPlan, rates: Sequence[float]) -> Iterator[Row]:
+    """One concept learned and judged with its tokens in each place."""
+    usual = usual_settings(base.backbone(), plan.kind)
+    examples = plan.examples(base, usual.still_frames)
+    for name, settings in variants(usual, rates).items():
+        began = time.monotonic()
+        concept = learn_from(base, plan, examples, (), settings)
+        seconds = time.monotonic() - began
+        yield Row(name, plan.name, plan.kind, "learned", "seconds", seconds)
+        length = float(np.sqrt(concept.tokens.square().mean()))
+        yield Row(name, plan.name, plan.kind, "learned", "token_length", length)
+        yield from judge.rows(replace(CCVD, name=name), plan, "learned", [concept])
+
+
+def earlier_rows(without: set[str]) -> list[list[str]]:
+    """Rows of concepts that are not measured again."""
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="") as file:
+        return [row for row in list(csv.reader(file))[1:] if row[1] not in without]
+
+
+def main() -> None:
+    names = [plan.name for plan in PLANS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
+    parser.add_argument("--rates", nargs="+", type=float, default=[1.0, 6.0])
+    parser.add_argument("--tuning", action="store_true", help="captions for choosing settings; writes no file")
+    parser.add_argument("--sheets", type=Path, default=Path(__file__).parent / "sheets")
+    args = parser.parse_args()
+    args.sheets.mkdir(parents=True, exist_ok=True)
+    base = load_base()
+    judge = Judge(base, TUNING_SEED if args.tuning else TABLE_SEED, args.sheets)
+    for plan in (plan for plan in PLANS if plan.name in args.only):
+        table = earlier_rows({plan.name})
+        for row in rows_of(base, judge, plan, args.rates):
+            computed_in = number_type() if row.metric in ("identity", "text_alignment", "bleeding") else LEARNED_IN
+            table.append([row.method, row.concept, row.kind, row.metric, f"{row.value:.4f}", computed_in])
+            print(f"{row.method:16} {row.concept:8} {row.metric:15} {row.value:.4f}", flush=True)
+        if not args.tuning:
+            with RESULTS.open("w", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows([COLUMNS, *table])
+
+
+if __name__ == "__main__":
+    main()
