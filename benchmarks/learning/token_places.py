@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,14 +41,12 @@ def variants(usual: LearningSettings, rates: Sequence[float]) -> Mapping[str, Le
 
 
 def rows_of(base: DemoBase, judge: Judge, plan: LessonPlan, rates: Sequence[float]) -> Iterator[Row]:
-    """One concept learned and judged with its tokens in each place."""
+    """One concept learned and judged with its tokens in each place; `token_length` is their root mean square. What the
+    places cost is `cost/place_cost.py`'s to say, where they take turns."""
     usual = usual_settings(base.backbone(), plan.kind)
     examples = plan.examples(base, usual.still_frames)
     for name, settings in variants(usual, rates).items():
-        began = time.monotonic()
         concept = learn_from(base, plan, examples, (), settings)
-        seconds = time.monotonic() - began
-        yield Row(name, plan.name, plan.kind, "learned", "seconds", seconds)
         length = float(np.sqrt(concept.tokens.square().mean()))
         yield Row(name, plan.name, plan.kind, "learned", "token_length", length)
         yield from judge.rows(replace(CCVD, name=name), plan, "learned", [concept])
@@ -77,7 +74,7 @@ def main() -> None:
     for plan in (plan for plan in PLANS if plan.name in args.only):
         table = earlier_rows({plan.name})
         for row in rows_of(base, judge, plan, args.rates):
-            computed_in = number_type() if row.metric in ("identity", "text_alignment", "bleeding") else LEARNED_IN
+            computed_in = LEARNED_IN if row.metric == "token_length" else number_type()
             table.append([row.method, row.concept, row.kind, row.metric, f"{row.value:.4f}", computed_in])
             print(f"{row.method:16} {row.concept:8} {row.metric:15} {row.value:.4f}", flush=True)
         if not args.tuning:

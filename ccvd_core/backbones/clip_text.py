@@ -20,14 +20,12 @@ def added_to_embeddings(
 ) -> Iterator[None]:
     """Let a text encoder read what its word `embeddings` give with `values` added at `rows` of every entry of a batch.
 
-    Values of one entry are for one text: ComfyUI reads a long one as a batch of parts, whose rows count on. Gradients
-    go back to the values. Afterwards, also after an error, the encoder is as it was.
+    Gradients go back to the values. Afterwards, also after an error, the encoder is as it was.
     """
 
     def add(module: nn.Module, args: Any, embedded: Float[Tensor, "batch rows width"]) -> Tensor:
         places = torch.tensor(list(rows), device=embedded.device)
-        entries = embedded.flatten(0, 1)[None] if len(values) == 1 else embedded
-        return entries.index_add(1, places, values.to(embedded)).view_as(embedded)
+        return embedded.index_add(1, places, values.to(embedded))
 
     handle = embeddings.register_forward_hook(add)
     try:

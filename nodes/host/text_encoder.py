@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ...ccvd_core.backbones.base import EncodedText, EncodeWith
-from ...ccvd_core.backbones.clip_text import added_to_embeddings
 from ...ccvd_core.errors import CCVDError
 
 
@@ -59,10 +58,16 @@ class PromptReader:
         return EncodedText(conditioning[0][0][0], self._encoder.spell(pieces[:end], text))
 
     def _with_tokens(self, text: str, rows: Sequence[int], values: Tensor) -> Tensor:
-        """See `EncodeWith`. One pass after another, as ComfyUI's encoders read one prompt at a time."""
+        """See `EncodeWith`. Changed words are given as ComfyUI's textual inversions are, one pass after another."""
         embeddings: Any = self._encoder.embeddings and self._encoder.embeddings(self._clip)
-        contexts = []
+        tokens, contexts = self._clip.tokenize(text), []
         for own in values:
-            with added_to_embeddings(embeddings, rows, own[None]):
-                contexts.append(self._clip.encode_from_tokens(self._clip.tokenize(text)))
+            # A long prompt is read in parts of equal length, whose rows count on.
+            parts = [list(part) for part in tokens[self._encoder.tokens]]
+            for row, added in zip(rows, own, strict=True):
+                part, place = divmod(row, len(parts[0]))
+                token, *rest = parts[part][place]
+                word = embeddings.weight[int(token)]
+                parts[part][place] = (word.float() + added.to(word.device), *rest)
+            contexts.append(self._clip.encode_from_tokens({**tokens, self._encoder.tokens: parts}))
         return torch.cat(contexts)
