@@ -3,9 +3,10 @@
     python demo/train_text_to_video.py --out runs/text_to_video
 
 Both stages end after their share of minutes. The VAE is kept in `--out` and not trained again; the UNet is written only
-at the end. On cores that other work uses too, set OMP_NUM_THREADS=1: with two threads, of which one always waits, a step
-took ten times as long. No weights are committed yet: after 4.5 minutes for the VAE (22.7 dB) and 6.5 for the UNet (550
-steps) on half a core, nine held-out captions were scored 0.67 for the object, 0.22 for the motion, 1.00 for the background.
+at the end. On cores that other work uses too, set OMP_NUM_THREADS=1: with two threads, of which one always waits, a
+step took ten times as long. No weights are committed yet: after 4.5 minutes for the VAE (22.7 dB) and 6.5 for the UNet
+(550 steps) on about half a core, nine held-out captions scored 0.67 for the object, 0.22 for the motion, 1.00 for the
+background.
 """
 
 from __future__ import annotations
