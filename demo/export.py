@@ -1,6 +1,8 @@
 """Stage 4: write the trained base as fp16 files that ComfyUI's stock loaders and diffusers both read.
 
-python demo/export.py --vae runs/vae/last.pt --base runs/base/last.pt
+    python demo/export.py --vae runs/vae/last.pt --base runs/base/last.pt
+
+A part without a checkpoint stays as it is committed.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from base import TRANSFORMER as TRANSFORMER_CONFIG
@@ -27,37 +30,55 @@ def half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vae", type=Path, default=Path("runs/vae/last.pt"))
     parser.add_argument("--base", type=Path, default=Path("runs/base/last.pt"))
     args = parser.parse_args()
     WEIGHTS.mkdir(exist_ok=True)
-    vae = torch.load(args.vae, weights_only=True)["average"]
-    save_file(half({original_name(k, VAE): v for k, v in vae.items()}), WEIGHTS / "ccvd_demo_vae.safetensors")
-    base = torch.load(args.base, weights_only=True)
-    average = base["average"]
-    transformer = {k.removeprefix("transformer."): v for k, v in average.items() if k.startswith("transformer.")}
+    for write, path in ((write_vae, args.vae), (write_model, args.base)):
+        if not path.exists():
+            print(f"there is no {path}: the committed weights stay")
+            continue
+        state = torch.load(path, weights_only=True)
+        write(state)
+        print(f"{path}: step {state['step']}")
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def write_vae(state: Mapping[str, Any]) -> None:
+    """The averaged weights of a checkpoint of `train_vae.py`."""
+    vae = {original_name(name, VAE): value for name, value in state["average"].items()}
+    save_file(half(vae), WEIGHTS / "ccvd_demo_vae.safetensors")
+    write_config("vae", "AutoencoderKLWan", STOCK_SHAPE)
+
+
+def write_model(state: Mapping[str, Any]) -> None:
+    """The averaged transformer and text encoder of a checkpoint of `train_base.py`, and its tokenizer."""
+    parts: dict[str, dict[str, Tensor]] = {"transformer": {}, "encoder": {}}
+    for name, value in state["average"].items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = value
+    transformer, encoder, tokenizer = parts["transformer"], parts["encoder"], state["tokenizer"]
     config = {"transformer": {"num_heads": TRANSFORMER_CONFIG["num_attention_heads"], "text_dim": TEXT_WIDTH}}
     save_file(
-        half({original_name(k, TRANSFORMER): v for k, v in transformer.items()}),
+        half({original_name(name, TRANSFORMER): value for name, value in transformer.items()}),
         WEIGHTS / "ccvd_demo_model.safetensors",
         {"config": json.dumps(config)},
     )
-    encoder = {k.removeprefix("encoder."): v for k, v in average.items() if k.startswith("encoder.")}
     encoder.pop("encoder.embed_tokens.weight", None)  # tied to `shared`
-    tokenizer = base["tokenizer"]
     sizes = {key: str(ENCODER_CONFIG[key]) for key in ("d_model", "d_kv", "d_ff", "num_layers", "num_heads")}
     sizes |= {"vocab_size": str(vocabulary_size(tokenizer.numpy().tobytes())), "min_length": str(TEXT_ROWS)}
     save_file({**half(encoder), "spiece_model": tokenizer}, WEIGHTS / "ccvd_demo_text_encoder.safetensors", sizes)
-    for part, settings, kind in (
-        ("transformer", {**TRANSFORMER_CONFIG, "num_layers": layers_of(transformer)}, "WanTransformer3DModel"),
-        ("vae", STOCK_SHAPE, "AutoencoderKLWan"),
-    ):
-        folder = WEIGHTS / "diffusers" / part
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps({"_class_name": kind, **settings}, indent=2) + "\n")
-    for path in sorted(WEIGHTS.glob("*.safetensors")):
-        print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB (step {base['step']})")
+    layers = {"num_layers": layers_of(transformer)}
+    write_config("transformer", "WanTransformer3DModel", {**TRANSFORMER_CONFIG, **layers})
+
+
+def write_config(part: str, kind: str, settings: Mapping[str, Any]) -> None:
+    """Diffusers' description of a part."""
+    folder = WEIGHTS / "diffusers" / part
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"_class_name": kind, **settings}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

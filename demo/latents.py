@@ -47,9 +47,12 @@ def to_tensor(clips: np.ndarray) -> Tensor:
 
 
 def trained_vae(path: Path) -> AutoencoderKLWan:
-    """The averaged VAE of a checkpoint of `train_vae.py`."""
+    """The averaged VAE of a checkpoint of `train_vae.py`; without one, the committed VAE."""
     vae = load_base().vae
-    vae.load_state_dict(torch.load(path, weights_only=True)["average"])
+    if path.exists():
+        vae.load_state_dict(torch.load(path, weights_only=True)["average"])
+    else:
+        print(f"there is no {path}: taking the committed VAE", flush=True)
     return vae
 
 
