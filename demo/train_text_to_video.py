@@ -4,10 +4,10 @@
 
 Both stages end after their share of minutes. The VAE is kept in `--out` and not trained again; the UNet is written only
 at the end. On cores that other work uses too, set OMP_NUM_THREADS=1: with two threads, of which one always waits, a
-step took ten times as long. The committed weights had 4.5 minutes for the VAE (22.7 dB) and 12.5 for the UNet (1800
-steps) on two cores with bf16 instructions: `python demo/evaluate_text_to_video.py` gives them 0.96 for the object and
-1.00 for the background of 48 held-out captions, but 0.35 for the motion, which is chance. The UNet reads the text in
-its layers of pictures alone, and which way things move is learned last.
+step took ten times as long. The committed weights had 4.5 minutes on half a core for the VAE (22.7 dB) and 12.5
+on two for the UNet (1800 steps), with bf16 instructions: `python demo/evaluate_text_to_video.py` gives them 0.96 for
+the object and 1.00 for the background of 48 held-out captions, but 0.35 for the motion, which is chance. The UNet reads
+the text in its layers of pictures alone, and which way things move is learned last.
 """
 
 from __future__ import annotations
