@@ -20,9 +20,8 @@ from world import BACKGROUNDS, Frames, Scene, random_scene
 
 sys.path.append(str(Path(__file__).parent.parent))  # the scripts of this folder run without an installed pack
 
-from ccvd_core.backbones.base import EncodedText
+from ccvd_core.backbones.clip_text import ClipText
 from ccvd_core.backbones.diffusers_unet3d import DiffusersUNet3DBackbone
-from ccvd_core.backbones.text_pieces import bpe_pieces
 
 FOLDER = Path(__file__).parent / "weights" / "text_to_video"
 SUBJECTS = ("dog", "car", "ball", "frog", "star", "apple")
@@ -115,15 +114,9 @@ class SmallModel:
     text: CLIPTextModel
     tokenizer: CLIPTokenizer
 
-    @torch.no_grad()
-    def encode_text(self, text: str) -> EncodedText:
-        """Context rows [77, TEXT_WIDTH] and pieces of one prompt."""
-        ids = self.tokenizer(text, padding="max_length", max_length=77, truncation=True)["input_ids"]
-        tokens: list[str] = self.tokenizer.convert_ids_to_tokens(ids[: ids.index(MARKS[1]) + 1])  # type: ignore
-        return EncodedText(self.text(torch.tensor([ids]))[0][0].float(), bpe_pieces(tokens, text))
-
     def backbone(self) -> DiffusersUNet3DBackbone:
-        return DiffusersUNet3DBackbone(self.unet, self.encode_text, SCHEDULER)
+        text = ClipText(self.text, self.tokenizer)
+        return DiffusersUNet3DBackbone(self.unet, text.encode, SCHEDULER, encode_with=text.encode_with)
 
     @torch.no_grad()
     def to_latents(self, frames: NDArray[np.uint8]) -> Tensor:
