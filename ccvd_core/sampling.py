@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
@@ -13,11 +13,45 @@ from torch import Tensor
 
 from .attaching.attachment import Attachment
 from .backbones.base import Backbone
+from .backbones.noise_path import NoisePath
+from .errors import CCVDError
 from .prompts.concept_prompt import ConceptPrompt
 from .regions.merging import guided
 from .regions.modes import RegionSettings, region_schedule
 from .regions.regional_prompt import AnyPrompt, RegionalPrompt, has_regions, predict_prompts, rows_of_one_length
 from .regions.row_merging import RowMerging
+
+
+@dataclass(frozen=True)
+class Source:
+    """A clip to change, in place of pure noise to begin with.
+
+    Of the steps, those of the last `denoise` (0..1) of the noise levels are made, as ComfyUI's KSampler does it. Where
+    `mask` (1 where it may change; one row for all clips, or one for each) is 0 the clip stays; None: all may change.
+    """
+
+    latents: Float[Tensor, "batch channels frames height width"]
+    denoise: float = 1.0
+    mask: Float[Tensor, "rows 1 *size"] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.denoise <= 1:
+            raise CCVDError(f"Denoise must be above 0 and at most 1; got {self.denoise:g}.")
+        if self.mask is not None and self.mask.shape[2:] != self.latents.shape[2:]:
+            raise CCVDError(
+                f"A mask over latents of {list(self.latents.shape[2:])} must have that size; "
+                f"got {list(self.mask.shape[2:])}."
+            )
+
+    def levels(self, path: NoisePath, steps: int) -> Float[Tensor, " steps_plus_one"]:
+        """Noise levels of `steps` steps, the first of them where the clip's own noise begins."""
+        return path.times(int(steps / self.denoise))[-(steps + 1) :]
+
+    def kept(self, changed: Tensor, path: NoisePath, noise: Tensor, level: Tensor) -> Tensor:
+        """Latents at a level with the clip itself, under its noise, where it stays."""
+        if self.mask is None:
+            return changed
+        return torch.lerp(path.mix(self.latents, noise, level).to(changed), changed, self.mask.to(changed))
 
 
 @torch.no_grad()
@@ -32,11 +66,13 @@ def sample(
     on_step: Callable[[], None] = lambda: None,
     regions: RegionSettings | None = None,
     colour: Float[Tensor, " channels"] | None = None,
+    source: Source | None = None,
 ) -> Float[Tensor, "batch channels frames height width"]:
     """Latents for one prompt per batch row; `negative` is shared. `on_step` may raise to stop.
 
     `regions` says how prompts with regions are sampled, blend included; None: region attention alone, with the
-    prompts' own blend. `colour` is what the bootstrap shows around a region, in latent space; None: 0.
+    prompts' own blend. `colour` is what the bootstrap shows around a region, in latent space; None: 0. `source` is a
+    clip to change; None: one is made from noise alone.
     """
     path, settings, guides = backbone.noise_path, regions or RegionSettings(), cfg != 1.0
     if regions is not None:
@@ -45,10 +81,10 @@ def sample(
     empties = [prompt.empty if has_regions(prompt) else negative for prompt in prompts]
     predict = partial(predict_rows, backbone, attachment)
     schedule = region_schedule(settings, lambda share: path.sampling_level(1 - share))
-    times = path.times(steps).to(noise)
-    latents = path.start(noise, times[0])
+    times = (path.times(steps) if source is None else source.levels(path, steps)).to(noise)
+    latents = path.start(noise, times[0]) if source is None else path.mix(source.latents, noise, times[0])
     # As much noise as the latents hold: the first step sees no more of a colour than they do.
-    held = latents / times[0]
+    held = latents / times[0] if source is None else noise
     merging = RowMerging(predict, path, backbone.grid(noise.shape[1:]), prompts, settings, held, colour)
     for t, next_t in pairwise(times):
         plan = schedule.plan(float(t))
@@ -66,6 +102,8 @@ def sample(
                 merging.remember(new, latents, path.clean(latents[new], guided(there, base, cfg), t), t)
             positive = merging.merged(plan, latents, t, positive, masses)
         latents = path.step(latents, guided(positive, away, cfg) if guides else positive, t, next_t)
+        if source is not None:
+            latents = source.kept(latents, path, noise, next_t)
     return latents
 
 

@@ -9,6 +9,7 @@ from .ccvd_sampler import CCVDSampler
 from .concept_library import ConceptLibraryNode
 from .demo_model import DemoModel
 from .demo_pictures import DemoPictures
+from .edit_regions import EditRegions
 from .empty_text_to_video import EmptyTextToVideo
 from .host.libraries import register_model_folder
 from .import_lora import ImportLora
@@ -39,6 +40,7 @@ class CCVDExtension(ComfyExtension):
             RegionMask,
             RegionSampling,
             CCVDSampler,
+            EditRegions,
             LoadTextToVideo,
             EmptyTextToVideo,
         ]

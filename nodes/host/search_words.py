@@ -11,6 +11,7 @@ SEARCH_WORDS: dict[str, list[str]] = {
     "CCVD_ConceptLibrary": [*CONCEPT, "lora stack", "lora loader", "strength"],
     "CCVD_DemoModel": ["checkpoint loader", "load checkpoint", "test model", "tiny model", "text to video", "ccvd"],
     "CCVD_DemoPictures": ["sample pictures", "example images", "dataset", "train"],
+    "CCVD_EditRegions": [*REGION, "inpaint", "noise mask", "replace", "swap", "vae encode", "video to video"],
     "CCVD_EmptyTextToVideo": ["empty latent", "empty video", "modelscope", "zeroscope", "ccvd"],
     "CCVD_ImportLora": [*CONCEPT, "load lora", "lora loader", "lora per region", "peft"],
     "CCVD_LearnConcept": [*CONCEPT, *TRAINING, "face", "style", "motion", "motion lora"],

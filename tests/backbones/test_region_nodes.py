@@ -16,11 +16,11 @@ from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.concepts.concept import Concept
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
-from ccvd_core.regions.modes import RegionSettings
+from ccvd_core.regions.modes import MODES, RegionSettings
 from ccvd_core.regions.region import RegionSet
 from ccvd_core.regions.regional_prompt import RegionalPrompt
 from ccvd_core.regions.scene import READINGS, Reading, aggregate_scene
-from ccvd_core.sampling import sample
+from ccvd_core.sampling import Source, sample
 from tests.backbones.demo_scenes import MOVING, STILL, in_comfyui, load_model, random_concepts, theirs
 from tests.backbones.pack import from_pack
 
@@ -78,6 +78,18 @@ def test_a_new_mode_is_a_new_row(model: Any, base: DemoBase, concepts: list[Conc
     check_agreement(model, base, concepts, RegionSettings("alone on a colour", **shares))
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("denoise", "masked"), [(0.5, False), (1.0, True), (0.5, True)])
+def test_a_clip_is_changed_alike(
+    model: Any, base: DemoBase, concepts: list[Concept], mode: str, denoise: float, masked: bool
+):
+    """Partly redrawn, and only inside a mask over time."""
+    generator = torch.Generator().manual_seed(8)
+    mask = (torch.rand(1, 1, *SHAPE[2:], generator=generator) > 0.5).float() if masked else None
+    source = Source(torch.randn(SHAPE, generator=generator), denoise, mask)
+    check_agreement(model, base, concepts, RegionSettings(mode, region_steps=1.0, bootstrap_steps=1.0), source=source)
+
+
 def scene_of(base: DemoBase, concepts: list[Concept], reading: Reading) -> tuple[RegionalPrompt, ConceptPrompt]:
     """The scene, and the negative prompt."""
     regions, backbone = RegionSet(80, 64, (MOVING, STILL)), base.backbone()
@@ -86,11 +98,17 @@ def scene_of(base: DemoBase, concepts: list[Concept], reading: Reading) -> tuple
 
 
 def headless(
-    base: DemoBase, concepts: list[Concept], settings: RegionSettings, reading: Reading = "alone"
+    base: DemoBase,
+    concepts: list[Concept],
+    settings: RegionSettings,
+    reading: Reading = "alone",
+    source: Source | None = None,
 ) -> torch.Tensor:
     (scene, negative), backbone = scene_of(base, concepts, reading), base.backbone()
     with Attachment(backbone, [concept.adapters for concept in concepts]) as attachment:
-        return sample(backbone, attachment, [scene, scene], negative, noise(), STEPS, cfg=CFG, regions=settings)
+        return sample(
+            backbone, attachment, [scene, scene], negative, noise(), STEPS, cfg=CFG, regions=settings, source=source
+        )
 
 
 def noise() -> torch.Tensor:
@@ -98,7 +116,12 @@ def noise() -> torch.Tensor:
 
 
 def check_agreement(
-    model: Any, base: DemoBase, concepts: list[Concept], settings: RegionSettings, reading: Reading = "alone"
+    model: Any,
+    base: DemoBase,
+    concepts: list[Concept],
+    settings: RegionSettings,
+    reading: Reading = "alone",
+    source: Source | None = None,
 ) -> None:
     """Headless and ComfyUI's sampling make the same latents."""
     import comfy.model_management
@@ -108,9 +131,13 @@ def check_agreement(
     patched = patching.with_concepts(
         patching.with_region_settings(model, theirs(settings)), [theirs(replace(c, settings={})) for c in concepts]
     )
-    ours = model.model.process_latent_in(in_comfyui(patched, scene, negative, noise(), steps=STEPS, cfg=CFG))
+    changes: dict[str, Any] = {"steps": STEPS, "cfg": CFG}
+    if source is not None:
+        changes["latents"] = model.model.process_latent_out(source.latents)
+        changes |= {"denoise": source.denoise, "noise_mask": source.mask}
+    ours = model.model.process_latent_in(in_comfyui(patched, scene, negative, noise(), **changes))
     # Two implementations of the model in float32, four steps.
-    torch.testing.assert_close(ours, headless(base, concepts, settings, reading), atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(ours, headless(base, concepts, settings, reading, source), atol=2e-3, rtol=2e-3)
     comfy.model_management.unload_all_models()
     assert not any(module._forward_hooks for module in model.model.diffusion_model.modules())
 

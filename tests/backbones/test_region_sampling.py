@@ -7,9 +7,10 @@ from itertools import pairwise
 import pytest
 import torch
 
+from ccvd_core.errors import CCVDError
 from ccvd_core.regions.modes import RegionSettings
 from ccvd_core.regions.regional_prompt import AnyPrompt, predict_prompts
-from ccvd_core.sampling import sample
+from ccvd_core.sampling import Source, sample
 from tests.backbones.scenes import LEFT, RIGHT, region, scene, two_concepts
 from tests.reference import regions as reference
 
@@ -159,3 +160,42 @@ def test_bootstrap_hides_the_surroundings(double, case, one, other, make_prompt)
         )
     torch.testing.assert_close(off, none, atol=1e-10, rtol=1e-10)
     assert (on - off).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("settings", MODES[:1] + MODES[3:], ids=lambda s: s.mode if s else "default")
+def test_what_is_masked_off_stays_to_the_last_bit(double, case, one, other, make_prompt, settings):
+    noise, negative = case.latents.double(), make_prompt("", (0.0, 0.0), rows=())
+    clip = torch.randn(noise.shape, dtype=noise.dtype, generator=torch.Generator().manual_seed(3))
+    mask = torch.zeros(1, 1, *noise.shape[2:], dtype=noise.dtype)
+    mask[..., : noise.shape[-1] // 2] = 1
+    prompts = [scene([one, other], LEFT)] * 2
+    with two_concepts(double) as attachment:
+        ours, all_of_it = (
+            sample(double, attachment, prompts, negative, noise, 2, regions=settings, source=Source(clip, 0.7, part))
+            for part in (mask, None)
+        )
+    outside = (mask == 0).expand_as(clip)
+    assert torch.equal(ours[outside], clip[outside])
+    assert (ours - clip).abs()[~outside].mean() > 1e-2
+    assert (all_of_it - clip).abs()[outside].mean() > 1e-2
+
+
+def test_the_less_is_drawn_anew_the_nearer_a_clip_stays(double, case, one, make_prompt):
+    noise, negative = case.latents.double(), make_prompt("", (0.0, 0.0), rows=())
+    clip = torch.randn(noise.shape, dtype=noise.dtype, generator=torch.Generator().manual_seed(3))
+    with two_concepts(double) as attachment:
+        drawn = [
+            sample(double, attachment, [one] * 2, negative, noise, 3, source=Source(clip, share))
+            for share in (0.05, 0.3, 1.0)
+        ]
+    changes = [float((found - clip).square().mean()) for found in drawn]
+    assert changes == sorted(changes) and changes[0] < 0.1 * changes[-1]
+
+
+def test_a_source_that_cannot_be_is_refused():
+    clip = torch.zeros(1, 4, 2, 4, 4)
+    for denoise in (0.0, 1.5):
+        with pytest.raises(CCVDError, match="Denoise must be above 0 and at most 1"):
+            Source(clip, denoise)
+    with pytest.raises(CCVDError, match=r"must have that size; got \[2, 4, 5\]"):
+        Source(clip, 1.0, torch.ones(1, 1, 2, 4, 5))

@@ -1,0 +1,61 @@
+"""Edit in Regions: a video of which only what is inside regions will be made anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..ccvd_core.backbones.video_form import largest_frames
+from ..ccvd_core.errors import CCVDError
+from ..ccvd_core.regions.edit_masks import frame_masks, latent_mask
+from ..ccvd_core.regions.region import RegionSet
+from .host.hints import hint
+from .host.libraries import RegionsType
+from .host.search_words import SEARCH_WORDS
+
+
+class EditRegions(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CCVD_EditRegions",
+            display_name="Edit in Regions",
+            category="CCVD",
+            search_aliases=SEARCH_WORDS["CCVD_EditRegions"],
+            description=(
+                "Change what is inside regions of a video and keep everything else. Takes the place of VAE Encode "
+                "before the sampler."
+            ),
+            inputs=[
+                io.Image.Input("images", tooltip="The frames of the video, from Get Video Components."),
+                io.Vae.Input("vae", tooltip="The VAE of the model that edits it."),
+                RegionsType.Input(
+                    "regions", tooltip="From Region Mask: drawn boxes, boxes that follow an object, painted masks."
+                ),
+                io.Int.Input(
+                    "grow",
+                    default=0,
+                    min=0,
+                    max=512,
+                    tooltip="Pixels around each region that may change too. More leaves room for what is larger than "
+                    "what was there.",
+                ),
+            ],
+            outputs=[io.Latent.Output("latent"), io.Mask.Output("mask")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, images: Tensor, vae: Any, regions: RegionSet, grow: int) -> io.NodeOutput:
+        step = vae.temporal_compression_decode() or 1
+        count = largest_frames(len(images), step)
+        if left := len(images) - count:
+            hint(cls, f"This model makes {step}k + 1 frames: the last {left} of {len(images)} are left out.")
+        frames = images[:count, :, :, :3]
+        samples = vae.encode(frames)
+        if samples.ndim != 5:
+            raise CCVDError("This VAE encodes pictures one by one. Connect the VAE of the video model that edits.")
+        masks = frame_masks(regions, count, *frames.shape[1:3], grow)
+        return io.NodeOutput({"samples": samples, "noise_mask": latent_mask(masks, samples.shape, step)}, masks)
