@@ -57,5 +57,6 @@ class EditRegions(io.ComfyNode):
         samples = vae.encode(frames)
         if samples.ndim != 5:
             raise CCVDError("This VAE encodes pictures one by one. Connect the VAE of the video model that edits.")
-        masks = frame_masks(regions, count, *frames.shape[1:3], grow)
+        height, width = frames.shape[1:3]
+        masks = frame_masks(regions, count, height, width, grow)
         return io.NodeOutput({"samples": samples, "noise_mask": latent_mask(masks, samples.shape, step)}, masks)

@@ -79,8 +79,14 @@ def mean_curve(rows: Sequence[Row], method: str, metric: str) -> list[tuple[int,
     return points
 
 
-def draw_curves(rows: Sequence[Row], methods: Sequence[str], path: Path) -> None:
-    """Identity of the tasks so far, as tasks are added: one line per method."""
+def draw_curves(
+    rows: Sequence[Row],
+    methods: Sequence[str],
+    path: Path,
+    metric: str = FORGOTTEN,
+    title: str = "Identity of all tasks learned so far",
+) -> None:
+    """A metric of the tasks so far, as tasks are added: one line per method."""
     width, height, left, top, bottom, right = 900, 520, 60, 40, 50, 170
     image = Image.new("RGB", (width, height), "white")
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(14)
@@ -90,7 +96,7 @@ def draw_curves(rows: Sequence[Row], methods: Sequence[str], path: Path) -> None
         across = (count - 1) / max(1, last - 1)
         return left + across * (width - left - right), height - bottom - value * (height - top - bottom)
 
-    pen.text((left, 10), "Identity of all tasks learned so far", "black", font)
+    pen.text((left, 10), title, "black", font)
     for value in (0.0, 0.25, 0.5, 0.75, 1.0):
         pen.line([place(1, value), place(last, value)], "#dddddd")
         pen.text((place(1, value)[0] - 45, place(1, value)[1] - 8), f"{value:.2f}", "black", font)
@@ -99,7 +105,7 @@ def draw_curves(rows: Sequence[Row], methods: Sequence[str], path: Path) -> None
     pen.text((width // 2 - 90, height - 24), "tasks learned", "black", font)
     for index, method in enumerate(methods):
         colour = COLOURS[index % len(COLOURS)]
-        line = [place(*point) for point in mean_curve(rows, method, FORGOTTEN)]
+        line = [place(*point) for point in mean_curve(rows, method, metric)]
         if len(line) > 1:
             pen.line(line, colour, 9 if method == CURVES[0] else 3)  # the ceiling shows from under what reaches it
         for x, y in line:

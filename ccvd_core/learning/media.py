@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from ..errors import MediaError
@@ -104,7 +104,7 @@ def prepare_pictures(
     return torch.stack([fit_picture(picture, size) for picture in pictures]).unsqueeze(2)
 
 
-def still_clip(picture: Float[Tensor, "1 3 1 height width"], frames: int) -> Float[Tensor, "1 3 frames height width"]:
+def still_clip(picture: Num[Tensor, "1 3 1 height width"], frames: int) -> Num[Tensor, "1 3 frames height width"]:
     """A clip in which nothing moves: what a video model needs to see of a picture beyond its first latent frame."""
     return picture.expand(-1, -1, frames, -1, -1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,15 +17,18 @@ from ...ccvd_core.concepts.kinds import KINDS, Kind
 from ...ccvd_core.concepts.whole_files import ReservedSpace
 from ...ccvd_core.errors import LearningError, LibraryError
 from ...ccvd_core.learning.learner import ConceptLearner
+from ...ccvd_core.learning.lesson_items import clip_cut, clips_summary, pieces, spread_captions
+from ...ccvd_core.learning.lesson_job import LessonJob, lesson_job
+from ...ccvd_core.learning.lesson_loop import mean, thinned
+from ...ccvd_core.learning.lesson_plan import after_failure, chosen_settings, need_summary, reserve
 from ...ccvd_core.learning.media import to_floats
 from ...ccvd_core.learning.plan import LearningNeed, bytes_to_write
 from .backbone import backbone_of, family_of
 from .demo_world import notes_on_media
-from .lesson_job import LessonJob, job_digest
-from .lesson_loop import LearningLoop, mean
-from .lesson_media import MediaReader, clip_cut, clips_summary, encoded_examples, pieces, spread_captions
-from .lesson_need import after_failure, check_memory, chosen_settings, need_summary, reserve
-from .lesson_results import results, thinned
+from .lesson_loop import LearningLoop
+from .lesson_media import MediaReader, encoded_examples
+from .lesson_need import check_memory
+from .lesson_results import results
 from .libraries import LibrarySelection, concept_name, open_library
 from .made_here import MADE_HERE
 from .progress_text import send_progress_text
@@ -120,16 +123,16 @@ class Lesson:
         return results(concept, LibrarySelection(self._shelf), "\n".join([report, *self._notes]))
 
     def _job(self) -> LessonJob:
-        description = {
-            "name": self._name,
-            "kind": self._kind,
-            "class_words": self._class_words,
-            "captions": self._captions,
-            "settings": asdict(self._settings),
-            "clip_vision": self._conditions.clip_vision is not None,
-            "base": asdict(self._backbone.fingerprint),
-        }
-        return LessonJob(description, job_digest({}, [pixels for item in self._items for pixels in item.pieces]))
+        return lesson_job(
+            self._name,
+            self._kind,
+            self._class_words,
+            self._captions,
+            self._settings,
+            self._backbone.fingerprint,
+            [pixels for item in self._items for pixels in item.pieces],
+            clip_vision=self._conditions.clip_vision is not None,
+        )
 
     def _earlier(self) -> tuple[list[Concept], list[str]]:
         """What to stay apart from, and a warning for each that cannot be read. All of a library fit the same models."""

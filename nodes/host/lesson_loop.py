@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management as memory
@@ -15,13 +13,13 @@ from torch import Tensor
 
 from ...ccvd_core.attaching.attachment import Attachment
 from ...ccvd_core.concepts.kinds import KINDS, Kind
-from ...ccvd_core.learning.learner import ConceptLearner
+from ...ccvd_core.learning.learner import ConceptLearner, StepReport
+from ...ccvd_core.learning.lesson_loop import LessonLoop
 from ...ccvd_core.learning.progress_file import ProgressFile
 from ...ccvd_core.learning.step import LearningSettings
 from ...ccvd_core.learning.thumbnails import clip_bytes, picture_bytes
 from ...ccvd_core.sampling import sample
 from ...ccvd_core.sheet import spread, strip
-from .training import CHECKPOINT_SECONDS, Clock, minutes
 
 PREVIEW_STEPS = 10
 STRIP = 4
@@ -45,53 +43,31 @@ class LearningLoop:
         say: Callable[[str], None],
     ) -> None:
         self._model, self._vae, self._learner, self._settings = model, vae, learner, settings
-        self._negative, self._progress, self._preview_every, self._say = negative, progress, preview_every, say
+        self._negative, self._preview_every = negative, preview_every
         self._moves = KINDS[kind].moves
         self._attachment = Attachment(learner.backbone, [learner.live_adapters()])
+        self._loop = LessonLoop(
+            learner, settings, self._attachment, progress, say, memory.throw_exception_if_processing_interrupted
+        )
         self._bar = comfy.utils.ProgressBar(settings.steps, node_id=node_id)
 
     def take_up(self, name: str) -> None:
         """Go on where this job was left, if it was, and say so."""
-        progress, rate = self._progress, self._settings.lr
-        if progress.restore(self._learner):
-            before = progress.rates[-1][1] if progress.rates else rate
-            other = f", with learning rate {rate:g} instead of {before:g}" if rate != before else ""
-            self._say(f"Going on with <{name}> from step {self._learner.done}{other}")
-        elif progress.problem:
-            self._say(progress.problem)
-        if not progress.rates or progress.rates[-1][1] != rate:
-            progress.rates.append((self._learner.done, rate))
+        self._loop.take_up(name)
 
     def run(self) -> None:
-        """Every step that is left; progress is saved now and then, and a save that fails does not stop the lesson."""
-        learner, total, saved = self._learner, self._settings.steps, time.monotonic()
-        clock, losses = Clock(learner.done, total), self._progress.losses
-        with self._attachment, learner.backbone.checkpointing():
-            while learner.done < total:
-                memory.throw_exception_if_processing_interrupted()
-                report = learner.step(self._attachment)
-                losses.append(report.loss)
-                self._bar.update_absolute(report.step, total)
-                if report.step % 5 == 0 or report.step == 1:
-                    left = minutes(clock.left(report.step))
-                    self._say(f"step {report.step}/{total}  loss {mean(losses[-20:]):.4f}  {left} left")
-                if self._preview_every and report.step % self._preview_every == 0 and report.step < total:
-                    self._show(self.preview())
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    self.keep()
-                    saved = time.monotonic()
+        """Every step that is left."""
+        self._loop.run(self._after_step)
 
     def keep(self) -> bool:
-        """Save progress if there is any. A failure is said and nothing more: it never hides what stopped the lesson."""
-        if not self._learner.done:
-            return False
-        try:
-            self._progress.save(self._learner)
-        except Exception as error:
-            logging.warning("CCVD: progress could not be saved to %s: %s", self._progress.path, error)
-            self._say(f"Progress could not be saved to {self._progress.path} ({error})")
-            return False
-        return True
+        """Save progress if there is any; whether it could be."""
+        return self._loop.keep()
+
+    def _after_step(self, report: StepReport) -> None:
+        total = self._settings.steps
+        self._bar.update_absolute(report.step, total)
+        if self._preview_every and report.step % self._preview_every == 0 and report.step < total:
+            self._show(self.preview())
 
     def preview(self) -> Tensor:
         """The concept as it looks now, on its first caption: frames [frames, height, width, 3] in 0..1."""
@@ -139,7 +115,3 @@ class LearningLoop:
 
 def to_picture(frame: Tensor) -> Image.Image:
     return Image.fromarray((frame * 255).byte().numpy())
-
-
-def mean(values: Sequence[float]) -> float:
-    return sum(values) / max(1, len(values))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,13 @@ from comfy_api.latest import InputImpl
 from torch import Tensor
 
 from ...ccvd_core.backbones.hosted import LessonConditions
-from ...ccvd_core.backbones.video_form import VideoForm
 from ...ccvd_core.concepts.kinds import ConceptKind
-from ...ccvd_core.errors import CCVDError, MediaError
+from ...ccvd_core.errors import MediaError
 from ...ccvd_core.learning.clips import ClipCut, LessonBudget, cut_images
 from ...ccvd_core.learning.example import Example
-from ...ccvd_core.learning.media import check_media, prepare_pictures, still_clip, to_bytes, to_floats, training_size
+from ...ccvd_core.learning.lesson_items import LessonItem, lesson_size
+from ...ccvd_core.learning.media import check_media, prepare_pictures, to_bytes, to_floats
 from ...ccvd_core.learning.video_file import VideoFile, read_clip
-
-
-@dataclass(frozen=True)
-class LessonItem:
-    """One picture or clip: what there is of it, [1, 3, frames, height, width] in 8 bits, one piece per window."""
-
-    pieces: tuple[Tensor, ...]
-
-    @property
-    def is_picture(self) -> bool:
-        return self.pieces[0].shape[2] == 1
 
 
 class MediaReader:
@@ -89,50 +77,7 @@ class MediaReader:
         return cut_images(frames, rate, name, self._cut, self._size, self._budget)
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
-        """Training size of a picture of this size: never more pixels than it has, but one cell at least."""
-        area = max(self._multiple**2, min(self._area, height * width))
-        return training_size(height, width, area=area, multiple=self._multiple)
-
-
-def clip_cut(kind: ConceptKind, form: VideoForm, length: int, windows: Any) -> ClipCut:
-    """How clips of this kind are cut; `length` 0 takes what suits the base model."""
-    return ClipCut(form.rate, length or form.length, windows, form.frames(kind.least_latent_frames), form.frame_step)
-
-
-def clips_summary(items: Sequence[LessonItem], cut: ClipCut) -> str:
-    """What was taken of the clips, for the line that announces a lesson; empty without clips."""
-    windows = [piece for item in items if not item.is_picture for piece in item.pieces]
-    lengths = sorted({window.shape[2] for window in windows})
-    if not windows:
-        return ""
-    frames = " or ".join(str(length) for length in lengths)
-    return f"; of the clips {len(windows)} x {frames} frames at {cut.rate:g} a second ({lengths[-1] / cut.rate:.1f} s)"
-
-
-def spread_captions(captions: Sequence[str], name: str, items: int) -> list[str]:
-    """One caption per picture or clip: the lines of one text, or the items of a list (empty ones count).
-
-    Raises CCVDError when their number differs.
-    """
-    if len(captions) > 1:
-        lines = [" ".join(item.split()) or f"<{name}>" for item in captions]
-    else:
-        lines = [line.strip() for line in "".join(captions).splitlines() if line.strip()]
-    if lines and len(lines) != items:
-        raise CCVDError(
-            f"There are {len(lines)} captions for {items} pictures or clips: write one line for each, in the same "
-            "order, or leave the captions empty."
-        )
-    return lines or [f"<{name}>"] * items
-
-
-def pieces(items: Sequence[LessonItem], captions: Sequence[str], still_frames: int) -> Iterator[tuple[Tensor, str]]:
-    """Pixels and caption of every example: a picture is one as it is, and one as a still clip."""
-    for item, caption in zip(items, captions, strict=True):
-        for pixels in item.pieces:
-            yield pixels, caption
-            if item.is_picture and still_frames > 1:
-                yield still_clip(pixels, still_frames), caption
+        return lesson_size(height, width, self._area, self._multiple)
 
 
 def encoded_examples(

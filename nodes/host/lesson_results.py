@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import secrets
-from collections.abc import Sequence
 from pathlib import Path
 
 import folder_paths
@@ -14,16 +12,6 @@ from comfy_api.latest import io, ui
 from ...ccvd_core.concepts.concept import Concept
 from ...ccvd_core.learning.thumbnails import is_moving
 from .pictures import loss_picture
-
-CURVE_POINTS = 200
-"""Of the loss curve that a concept's file keeps."""
-
-
-def thinned(losses: Sequence[float]) -> list[float]:
-    """A curve of at most `CURVE_POINTS`: means of equal stretches."""
-    count = min(CURVE_POINTS, len(losses))
-    edges = [round(index * len(losses) / count) for index in range(count + 1)] if count else []
-    return [round(sum(losses[a:b]) / (b - a), 6) for a, b in itertools.pairwise(edges)]
 
 
 def results(concept: Concept, library: object, report: str) -> io.NodeOutput:

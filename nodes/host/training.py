@@ -1,9 +1,8 @@
-"""Running the learning loop inside ComfyUI: its memory management, its progress bar, its Cancel."""
+"""Running the learning loop inside ComfyUI: its memory management."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +15,6 @@ from comfy.patcher_extension import CallbacksMP
 from ...ccvd_core.backbones.hosted import HostedBackbone
 from .own_weights import forget_inference_buffers, leave_inference_mode, own_weights
 
-CHECKPOINT_SECONDS = 20.0
 LEARNING = "ccvd_learning"
 """Our callbacks' key on a MODEL that is learned on."""
 
@@ -53,19 +51,3 @@ def largest_weights(backbone: HostedBackbone) -> int:
     # By their shapes: packed weights (GGUF) have fewer bytes than that, until they are used.
     values = (sum(math.prod(parameter.shape) for parameter in part.parameters()) for part in backbone.recomputed())
     return max(values) * backbone.dtype.itemsize
-
-
-class Clock:
-    """Time left, from the pace of the steps of this run."""
-
-    def __init__(self, done: int, total: int) -> None:
-        self._began, self._first, self._total = time.monotonic(), done, total
-
-    def left(self, done: int) -> float:
-        steps = max(1, done - self._first)
-        return (time.monotonic() - self._began) / steps * (self._total - done)
-
-
-def minutes(seconds: float) -> str:
-    """A duration as people say it."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"

@@ -15,11 +15,12 @@ from ccvd_core.backbones.base import Backbone
 from ccvd_core.concepts import whole_files
 from ccvd_core.concepts.whole_files import ReservedSpace
 from ccvd_core.errors import LearningError, LibraryError
+from ccvd_core.learning import lesson_loop
 from ccvd_core.learning.example import Example
 from ccvd_core.learning.learner import ConceptLearner
+from ccvd_core.learning.lesson_plan import reserve
 from ccvd_core.learning.progress_file import ProgressFile
 from ccvd_core.learning.step import LearningSettings
-from tests.backbones.pack import from_pack
 
 SETTINGS = LearningSettings(steps=4, rank=1, lr=1e-2, token_lr=1e-2)
 
@@ -112,12 +113,8 @@ def test_space_is_taken_before_it_is_needed(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_full_disk_is_said_before_learning_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    lesson_need = from_pack("nodes.host.lesson_need")
-    with pytest.raises(
-        ValueError, match=r"Learning <rex> will write about 200 MB to .*shelf: the disk is full"
-    ) as error:
-        lesson_need.reserve(tmp_path / "shelf", "rex", 200 * 1024**2)
-    assert type(error.value).__name__ == LibraryError.__name__
+    with pytest.raises(LibraryError, match=r"Learning <rex> will write about 200 MB to .*shelf: the disk is full"):
+        reserve(tmp_path / "shelf", "rex", 200 * 1024**2)
     assert not list((tmp_path / "shelf" / ".progress").iterdir())
 
 
@@ -138,15 +135,13 @@ def test_enough_is_reserved_for_progress_and_concept(wan: Backbone, tmp_path: Pa
 def test_a_save_that_fails_is_said_and_the_lesson_goes_on(
     backbones: dict[str, Backbone], training: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop_module = from_pack("nodes.host.lesson_loop")
-    monkeypatch.setattr(loop_module, "CHECKPOINT_SECONDS", -1.0)
-    monkeypatch.setattr(loop_module, "Attachment", Attachment)
+    monkeypatch.setattr(lesson_loop, "CHECKPOINT_SECONDS", -1.0)
     monkeypatch.setattr(whole_files.os, "fsync", full)
     said: list[str] = []
     native = learner(backbones["comfy"])
     progress = ProgressFile(tmp_path / "rex.safetensors", "job")
-    nothing = torch.zeros(8, 20)
-    loop = loop_module.LearningLoop(None, None, native, "subject", SETTINGS, nothing, progress, 0, None, said.append)
+    attachment = Attachment(native.backbone, [native.live_adapters()])
+    loop = lesson_loop.LessonLoop(native, SETTINGS, attachment, progress, said.append)
     loop.run()
     assert native.done == SETTINGS.steps == len(progress.losses)
     assert sum("Progress could not be saved" in text and "No space left" in text for text in said) == SETTINGS.steps

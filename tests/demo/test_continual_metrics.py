@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from encoder_data import Pool, attribute, render, same, scenes, still_caption, w
 from external_encoders import ClipEncoder, DinoEncoder
 from lessons import LessonPlan
 from metrics import Encoder, Judge, measure, temporal_consistency
+from stand_ins import write_stand_ins
 from torch import Tensor
 from train_encoder import LOOK_ALIKES, accuracy
-from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
+from transformers import CLIPModel
 from world import FRAMES, Scene
 
 REX = LessonPlan("rex", "subject", "fox", "dog")
@@ -124,36 +124,12 @@ def test_the_same_caption_is_one_scene_and_a_left_out_one_is_never_trained_on() 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP of random weights that reads letters."""
-    folder = tmp_path_factory.mktemp("clip")
-    letters = [
-        "<|startoftext|>",
-        "<|endoftext|>",
-        *"abcdefghijklmnopqrstuvwxyz",
-        *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz"),
-    ]
-    (folder / "vocab.json").write_text(json.dumps({letter: index for index, letter in enumerate(letters)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 77})
-    )
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    torch.manual_seed(0)
-    config = CLIPConfig(
-        text_config={**sizes, "vocab_size": len(letters), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1},
-        vision_config={**sizes, "image_size": 32, "patch_size": 16},
-        projection_dim=8,
-    )
-    CLIPModel(config).save_pretrained(folder)
-    return folder
+    return write_stand_ins(tmp_path_factory.mktemp("clip"))[0]
 
 
 @pytest.fixture(scope="module")
 def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dino")
-    torch.manual_seed(0)
-    config = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=4)
-    Dinov2Model(config).save_pretrained(folder)
-    return folder
+    return write_stand_ins(tmp_path_factory.mktemp("dino"))[1]
 
 
 def unit_rows(vectors: Tensor) -> bool:

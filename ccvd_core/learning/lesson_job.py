@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ...ccvd_core.learning.progress_file import ProgressFile
+from ..concepts.concept import BaseFingerprint
+from ..concepts.kinds import Kind
+from .progress_file import ProgressFile
+from .step import LearningSettings
 
 RATES = ("lr", "token_lr")
 
@@ -37,6 +40,29 @@ class LessonJob:
         settings = {key: value for key, value in self.description["settings"].items() if key not in RATES}
         job = LessonJob({**self.description, "settings": settings, "earlier": list(earlier)}, self.pixels)
         return ProgressFile(library / ".progress" / f"{self.description['name']}.safetensors", job.digest())
+
+
+def lesson_job(
+    name: str,
+    kind: Kind,
+    class_words: str,
+    captions: Sequence[str],
+    settings: LearningSettings,
+    base: BaseFingerprint,
+    pixels: Sequence[Tensor],
+    **others: Any,
+) -> LessonJob:
+    """The job of these pictures and clips; `others` are what else decides the result, by name."""
+    description = {
+        "name": name,
+        "kind": kind,
+        "class_words": class_words,
+        "captions": list(captions),
+        "settings": asdict(settings),
+        **others,
+        "base": asdict(base),
+    }
+    return LessonJob(description, job_digest({}, list(pixels)))
 
 
 def job_digest(description: Mapping[str, Any], tensors: list[Tensor]) -> str:

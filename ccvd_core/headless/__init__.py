@@ -1,0 +1,1 @@
+"""Learning, drawing and editing without ComfyUI: what `python -m ccvd_core` does."""
