@@ -1,24 +1,13 @@
 // The editor's page elements around the canvas: toolbar, time, the list of regions, the fields of the selected one.
 
+import { make, put } from "./region_editor_elements.js";
+import { Fields } from "./region_editor_fields.js";
 import { Follower } from "./region_editor_follow.js";
 import { icon } from "./region_editor_icons.js";
 import { KeyframeMarks } from "./region_editor_marks.js";
-import { mentions } from "./region_editor_regions.js";
 import { Stage } from "./region_editor_stage.js";
 
 const FRAMES_PER_SECOND = 16;
-
-/** Make an element; `properties` are set on it, `children` appended. */
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
-
-/** Set a field unless it has that value already: writing into a field moves its caret. */
-function put(field, value) {
-  if (field.value !== String(value)) field.value = value;
-}
 
 export class Panel {
   #stop = null;
@@ -40,8 +29,9 @@ export class Panel {
       fullScreen: () => this.fullScreen(),
       escape: () => this.#overlay && this.fullScreen(),
     }, (event) => !this.#overlay && wheel(event));
+    this.fields = new Fields(model, texts, concepts);
     this.element = make("div", { className: "ccvd-regions-panel" });
-    this.element.append(this.#toolbar(), this.stage.element, this.#timeline(), this.#list(), this.#fields(concepts));
+    this.element.append(this.#toolbar(), this.stage.element, this.#timeline(), this.#list(), this.fields.element);
     this.refusal = make("div", { className: "ccvd-regions-refused" });
     this.refusal.setAttribute("role", "alert");
     this.note = make("div", { className: "ccvd-regions-note" });
@@ -166,65 +156,11 @@ export class Panel {
     asked = requestAnimationFrame(step);
   }
 
-  // The regions and the fields of the selected one
+  // The regions
 
   #list() {
     this.chips = make("div", { className: "ccvd-regions-chips" });
     return this.chips;
-  }
-
-  #fields(concepts) {
-    const { model, texts } = this;
-    const field = (tag, name, properties, apply) => {
-      const element = make(tag, { className: name, title: texts[name], ...properties });
-      element.setAttribute("aria-label", texts[name]);
-      element.addEventListener("input", () => apply(element));
-      element.addEventListener("change", () => model.endTyping());
-      return element;
-    };
-    const typed = (name) => (element) => model.set({ [name]: element.value }, `${name} ${model.selection}`);
-    this.color = field("input", "color", { type: "color" }, typed("color"));
-    this.name = field("input", "name", { type: "text", placeholder: texts.namePlaceholder }, typed("name"));
-    this.strength = field("input", "strength", { type: "number", min: 0, max: 10, step: 0.05 }, (element) => {
-      const value = element.valueAsNumber;
-      if (value >= 0 && value <= 10) model.set({ strength: value }, `strength ${model.selection}`);
-    });
-    this.prompt = field("textarea", "prompt", { placeholder: texts.promptPlaceholder, spellcheck: false }, typed("prompt"));
-    this.concept = make("select", { className: "concept", title: texts.concept });
-    this.concept.setAttribute("aria-label", texts.concept);
-    this.concept.addEventListener("change", () => {
-      if (this.concept.value) model.assignConcept(this.concept.value);
-    });
-    const load = async () => this.#offer(await concepts());
-    for (const kind of ["pointerenter", "focus"]) this.concept.addEventListener(kind, load);
-    this.hintLine = make("div", { className: "hint" });
-    this.firstRow = make("div", { className: "ccvd-regions-row" }, this.color, this.name, this.concept, this.strength);
-    return make("div", { className: "ccvd-regions-fields" }, this.hintLine, this.firstRow, this.prompt);
-  }
-
-  #groups = [];
-
-  #offer(groups) {
-    // Rebuilding a list that is open closes it.
-    if (JSON.stringify(groups) === JSON.stringify(this.#groups)) return;
-    this.#groups = groups;
-    this.#showConcept(this.model.selected);
-  }
-
-  #showConcept(region) {
-    const named = region ? mentions(region) : [];
-    const known = this.#groups.flatMap(([, names]) => names);
-    const current = named.length === 1 ? named[0] : "";
-    const options = JSON.stringify([this.#groups, current && !known.includes(current) ? current : ""]);
-    if (this.concept.dataset.options !== options) {
-      this.concept.dataset.options = options;
-      const empty = make("option", { value: "", textContent: this.texts.conceptPlaceholder });
-      const other = current && !known.includes(current) ? [make("option", { value: current, textContent: `<${current}>` })] : [];
-      this.concept.replaceChildren(empty, ...other, ...this.#groups.map(([label, names]) => make(
-        "optgroup", { label }, ...names.map((name) => make("option", { value: name, textContent: `<${name}>` })),
-      )));
-    }
-    put(this.concept, current);
   }
 
   // A value that cannot be read
@@ -284,16 +220,7 @@ export class Panel {
     this.clock.textContent = `${model.frame + 1} / ${model.frames}`;
     this.marks.show();
     this.#showChips();
-    const region = model.selected;
-    this.firstRow.style.display = this.prompt.style.display = region ? "" : "none";
-    this.hintLine.style.display = region ? "none" : "";
-    this.hintLine.textContent = model.selection.length > 1 ? texts.several(model.selection.length) : texts.none;
-    if (region) {
-      for (const key of ["color", "name", "prompt"]) put(this[key], region[key]);
-      if (this.strength.valueAsNumber !== region.strength) this.strength.value = region.strength;
-      for (const element of [this.color, this.name, this.prompt, this.strength, this.concept]) element.disabled = region.locked;
-    }
-    this.#showConcept(region);
+    this.fields.refresh();
     this.damage.style.display = model.damaged ? "" : "none";
     this.damageText.textContent = model.damaged?.message ?? "";
     this.followButton.classList.toggle("busy", this.follower.busy);

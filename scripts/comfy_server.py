@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,9 +24,9 @@ from typing import Any, Self
 
 import aiohttp
 from comfy_messages import CLOSED, ComfyError, Graph, OnEvent, is_end, read_event, validation_error
-from installing import REPOSITORY
 from patience import INTERVAL, QUIET, Life, Patience, StuckError, cpu_seconds
 from processes import end_process_group
+from server_place import free_port, has_cuda, link_pack, unlink_pack
 
 PACK = "ccvd"
 
@@ -283,35 +282,3 @@ class ComfyServer:
     def output_path(self, entry: dict[str, str]) -> Path:
         """Where the file of a history entry ({"filename", "subfolder", "type"}) lies."""
         return self.base / entry["type"] / entry["subfolder"] / entry["filename"]
-
-
-def has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def link_pack(link: Path) -> None:
-    """Show ComfyUI this repository as one of its custom node packs."""
-    unlink_pack(link)
-    if sys.platform == "win32":
-        # Unlike a symbolic link, a junction needs no special right.
-        import _winapi
-
-        _winapi.CreateJunction(str(REPOSITORY), str(link))
-    else:
-        link.symlink_to(REPOSITORY, target_is_directory=True)
-
-
-def unlink_pack(link: Path) -> None:
-    if sys.platform == "win32":
-        if link.exists():
-            link.rmdir()  # removes the junction, not what it points to
-    else:
-        link.unlink(missing_ok=True)

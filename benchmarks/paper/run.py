@@ -15,8 +15,6 @@ Rows (`results.csv`): `ccvd`, the pack's defaults; `paper`, the paper's aggregat
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("", "demo", "benchmarks/learning", "benchmarks/continual", "benchmarks/paper")
 sys.path[:0] = [str(ROOT / folder) for folder in FOLDERS]
 
+from drawn import Drawn, digest  # noqa: E402
 from external_encoders import ClipEncoder, DinoEncoder  # noqa: E402
 from judges import METRICS, Judges, References  # noqa: E402
 from report import draw_curves  # noqa: E402
@@ -168,39 +167,6 @@ def scene(study: Study, method: str, text: str) -> LibraryScene:
     settings: AggregationSettings = METHODS[method].aggregation
     names, words = study.library.names(), METHODS[method].own_words_only
     return aggregate_library(study.model.backbone, text, NO_REGIONS, study.library, names, settings, {}, words)
-
-
-def digest(used: LibraryScene) -> str:
-    """Equal for scenes that draw the same clip from the same noise."""
-    (prompt,) = used.scene.prompt.prompts
-    columns = [used.names.index(concept.name) for concept in used.acting]
-    tensors = [prompt.context, prompt.weights[:, columns], prompt.gates[:, columns]]
-    tensors += [placed.values for placed in prompt.placed]
-    for concept in used.acting:
-        for site in sorted(concept.adapters):
-            tensors += [concept.adapters[site].a, concept.adapters[site].b]
-    found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(tensor.detach().float().contiguous().cpu().numpy().tobytes())
-    return found.hexdigest()[:16]
-
-
-class Drawn:
-    """What was drawn and judged before, on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known = json.loads(path.read_text()) if path.exists() else {}
-
-    def find(self, method: str, task: str, key: str) -> dict[str, float] | None:
-        kept = self._known.get(f"{method} {task}")
-        return kept["values"] if kept and kept["key"] == key else None
-
-    def keep(self, method: str, task: str, key: str, values: dict[str, float]) -> None:
-        self._known[f"{method} {task}"] = {"key": key, "values": values}
-        draft = self._path.with_suffix(".part")
-        draft.write_text(json.dumps(self._known))
-        draft.replace(self._path)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def test_on_a_processor_the_demo_model_is_computed_in_float32(server: ComfyServer) -> None:
     """Its file is in float16, which processors emulate; bfloat16 is fast on some of them, float32 on all."""
-    from comfy_server import has_cuda
+    from server_place import has_cuda
 
     before = len(server.log)
     graph = Graph()
