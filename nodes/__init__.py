@@ -17,6 +17,7 @@ from .learn_concept import LearnConcept
 from .load_text_to_video import LoadTextToVideo
 from .region_mask import RegionMask
 from .region_sampling import RegionSampling
+from .training_options import TrainingOptions
 
 
 class CCVDExtension(ComfyExtension):
@@ -41,6 +42,7 @@ class CCVDExtension(ComfyExtension):
             RegionSampling,
             CCVDSampler,
             EditRegions,
+            TrainingOptions,
             LoadTextToVideo,
             EmptyTextToVideo,
         ]

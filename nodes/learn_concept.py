@@ -10,11 +10,11 @@ from ..ccvd_core.concepts.kinds import KINDS
 from ..ccvd_core.learning.clips import WINDOWS
 from ..ccvd_core.learning.retention import FORMS
 from .host.lesson import Lesson
-from .host.libraries import LibraryType
+from .host.libraries import LibraryType, TrainingOptionsType
 from .host.made_here import vanished
 from .host.search_words import SEARCH_WORDS
 
-LISTS = ("images", "video", "captions")
+LISTS = ("images", "video", "captions", "masks")
 """Inputs of which a list is meant: one item per picture or clip."""
 
 
@@ -193,6 +193,17 @@ class LearnConcept(io.ComfyNode):
                     "clip_vision",
                     optional=True,
                     tooltip="For Wan 2.1 image-to-video models only: reads each clip's first frame, as in your videos.",
+                ),
+                io.Mask.Input(
+                    "masks",
+                    optional=True,
+                    tooltip="One for each picture or clip, white where the concept is: the rest then counts less. "
+                    "Painted by hand, or from a segmentation node.",
+                ),
+                TrainingOptionsType.Input(
+                    "options",
+                    optional=True,
+                    tooltip="From Training Options: optimizer, batch, caption dropout and more.",
                 ),
             ],
             outputs=[

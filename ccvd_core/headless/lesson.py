@@ -108,7 +108,7 @@ def teach(
 def encoded(model: WholeModel, lesson: Lesson, still_frames: int, say: Say) -> list[Example]:
     """Pictures and clips as the latents that the model learns from."""
     media, examples = list(pieces(lesson.items, lesson.captions, still_frames)), []
-    for number, (pixels, caption) in enumerate(media, 1):
+    for number, piece in enumerate(media, 1):
         say(f"Encoding {number} of {len(media)}")
-        examples.append(Example(model.to_latents(to_floats(pixels)), caption))
+        examples.append(Example(model.to_latents(to_floats(piece.pixels)), piece.caption))
     return examples

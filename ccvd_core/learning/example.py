@@ -20,12 +20,13 @@ from ..prompts.mentions import Prompt, mention_rows, named_concepts, parse_promp
 
 @dataclass(frozen=True)
 class Example:
-    """One picture or clip to learn from: latents as the model wants them, its caption with `<name>` in it, and what the
-    model is shown with it (see `ConceptPrompt`)."""
+    """One picture or clip to learn from: latents as the model wants them, its caption with `<name>` in it, what the
+    model is shown with it (see `ConceptPrompt`), and where what is to be learned is (1: there, 0: elsewhere)."""
 
     latents: Float[Tensor, "channels frames height width"]
     caption: str
     shown: Mapping[str, Any] = field(default_factory=dict)
+    mask: Float[Tensor, "1 frames height width"] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class ReadExample:
     prompt: Prompt
     pieces: tuple[str, ...]
     shown: Mapping[str, Any]
+    mask: Tensor | None = None
 
     @property
     def word_rows(self) -> int:
@@ -68,7 +70,21 @@ def read_example(
     prompt = parse_prompt(caption, {name: class_words})
     encoded = backbone.encode(prompt.text)
     shown = {key: kept(value) if torch.is_tensor(value) else value for key, value in example.shown.items()}
-    return ReadExample(kept(example.latents), kept(encoded.context), prompt, encoded.pieces, shown)
+    mask = None if example.mask is None else kept(example.mask)
+    return ReadExample(kept(example.latents), kept(encoded.context), prompt, encoded.pieces, shown, mask)
+
+
+def loss_weights(
+    examples: Sequence[ReadExample], outside: float
+) -> Float[Tensor, "batch 1 frames height width"] | None:
+    """How much each place counts: 1 where an example's mask is 1 or it has none, `outside` where it is 0.
+
+    None where no example has a mask.
+    """
+    if all(example.mask is None for example in examples):
+        return None
+    masks = [torch.ones_like(e.latents[:1]) if e.mask is None else e.mask for e in examples]
+    return outside + (1 - outside) * torch.stack(masks)
 
 
 def concept_keys(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -21,14 +21,17 @@ from ..prompts.aggregate import row_gates
 from ..prompts.concept_prompt import ConceptPrompt
 from ..prompts.concept_tokens import PlacedTokens, encoder_for, own_rows
 from ..regions.regional_prompt import predict_prompts, rows_of_one_length
-from .example import Example, ReadExample, concept_keys, read_example
+from .example import Example, ReadExample, concept_keys, loss_weights, read_example
 from .learner_state import pack_state, unpack_state
+from .optimizers import OPTIMIZERS, new_optimizer
 from .plan import check_lesson
 from .retention import remember_all
 from .step import LearningSettings, draw_step, new_adapters, rate_share, video_loss
 
 FORWARDS_PER_STEP = 4.0
 """A training step in forward passes: forward, recomputation, and a backward pass of about two."""
+ENCODER_PASSES_PER_STEP = 3.0
+"""The same of the text encoder, where tokens are learned before it; nothing of it is recomputed."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,11 @@ class ConceptLearner:
             encoder_for(backbone, name)
         check_lesson(backbone.video, kind, settings, [example.latents.shape[1] for example in examples])
         self._examples = [read_example(example, backbone, name, class_words, self._device) for example in examples]
+        self._name_alone: dict[int, ReadExample] = {}
+        if settings.caption_dropout:
+            bare = [replace(example, caption=f"<{name}>") for example in examples]
+            read = (read_example(example, backbone, name, class_words, self._device) for example in bare)
+            self._name_alone = dict(enumerate(read))
         self._adapters = {
             site: (nn.Parameter(lora.a.to(self._device)), nn.Parameter(lora.b.to(self._device)))
             for site, lora in new_adapters(backbone, kind, settings).items()
@@ -83,7 +91,8 @@ class ConceptLearner:
         ]
         if settings.tokens:
             groups.append({"params": [self._tokens], "lr": settings.token_lr, "weight_decay": 0.0})
-        self._optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=1e-2)
+        self._optimizer = new_optimizer(settings.optimizer, groups, settings.weight_decay)
+        self._means = [value.detach().clone() for value in self._parameters()] if settings.ema else []
         self._retention = remember_all(
             settings.retention_form,
             ({site: lora.b for site, lora in concept.adapters.items() if site in self._adapters} for concept in earlier)
@@ -139,13 +148,23 @@ class ConceptLearner:
         plain = self._plain(example.context, example)
         began = time.perf_counter()
         predict_prompts(self.backbone, clean, t, [plain] * len(clean)).sum().item()
-        return FORWARDS_PER_STEP * (time.perf_counter() - began) * (self._settings.steps - self.done)
+        model = FORWARDS_PER_STEP * (time.perf_counter() - began)
+        reading = 0.0
+        if self._settings.tokens and self._settings.token_injection == "encoder":
+            began = time.perf_counter()
+            self.prompt(example)
+            reading = ENCODER_PASSES_PER_STEP * (time.perf_counter() - began) * self._settings.batch
+        return (model + reading) * (self._settings.steps - self.done)
 
     def step(self, attachment: Attachment) -> StepReport:
         """One optimizer step. `attachment` must be attached to the backbone."""
         settings = self._settings
         drawn = draw_step([example.latents.shape for example in self._examples], settings, self.done)
-        examples = [self._examples[row] for row in drawn.rows]
+        examples = [
+            self._name_alone[row] if alone else self._examples[row]
+            for row, alone in zip(drawn.rows, drawn.name_alone, strict=True)
+        ]
+        weight = loss_weights(examples, settings.unmasked)
         clean = torch.stack([example.latents for example in examples])
         path, noise = self.backbone.noise_path, drawn.noise.to(clean)
         level = path.level(drawn.times.to(clean))
@@ -157,7 +176,8 @@ class ConceptLearner:
             prompts = [everyone[row] for row in rows]
             with attachment.activate(prompts, clean.device):
                 prediction = predict_prompts(self.backbone, noisy[rows], level[rows], prompts).float()
-                part = video_loss(prediction, target[rows], self._kind, settings) * (len(rows) / len(examples))
+                counts = None if weight is None else weight[rows]
+                part = video_loss(prediction, target[rows], self._kind, settings, counts) * (len(rows) / len(examples))
                 # Inside `activate`: recomputed blocks read the attachment's state again.
                 part.backward()
             loss += part.detach()
@@ -167,6 +187,9 @@ class ConceptLearner:
         self._update(loss + settings.retention * apart.detach())
         self.done += 1
         return StepReport(self.done, loss.item(), apart.item())
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for ab in self._adapters.values() for p in ab] + [self._tokens]
 
     def _update(self, total: Tensor) -> None:
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
@@ -179,24 +202,32 @@ class ConceptLearner:
                 "next try), or look for damaged pictures."
             )
         share = rate_share(self.done, self._settings.steps)
-        for group, lr in zip(self._optimizer.param_groups, (self._settings.lr, self._settings.token_lr), strict=False):
+        own_rate = OPTIMIZERS[self._settings.optimizer].own_rate
+        rates = (1.0, 1.0) if own_rate else (self._settings.lr, self._settings.token_lr)
+        for group, lr in zip(self._optimizer.param_groups, rates, strict=False):
             group["lr"] = lr * share
         self._optimizer.step()
         self._optimizer.zero_grad()
+        if self._means:
+            # Early on the mean of few steps: a decay of 0.99 would remember the start for hundreds.
+            kept = min(self._settings.ema, (self.done + 1) / (self.done + 10))
+            torch._foreach_lerp_(self._means, [value.detach() for value in self._parameters()], 1 - kept)
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on, as plain tensors (safetensors can hold it)."""
-        return pack_state(self.done, self._tokens, self._adapters, self._optimizer)
+        return pack_state(self.done, self._tokens, self._adapters, self._optimizer, self._means)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from `state()` of a learner built with the same arguments. Raises LearningError if it does not fit."""
-        self.done = unpack_state(state, self._tokens, self._adapters, self._optimizer)
+        self.done = unpack_state(state, self._tokens, self._adapters, self._optimizer, self._means)
 
     @torch.no_grad()
     def concept(self, preview: bytes | None = None) -> Concept:
-        """The concept as learned so far."""
+        """The concept as learned so far: of the running mean, where there is one."""
+        *values, tokens = self._means or self._parameters()
+        adapters = dict(zip(self._adapters, zip(values[::2], values[1::2], strict=True), strict=True))
         keys, class_keys = concept_keys(
-            self.backbone, self._examples, self._name, self._tokens.detach(), self._settings.token_injection
+            self.backbone, self._examples, self._name, tokens.detach(), self._settings.token_injection
         )
         return Concept(
             self._name,
@@ -204,9 +235,9 @@ class ConceptLearner:
             self._class_words,
             {
                 site: LowRank(a.detach().float().cpu().clone(), b.detach().float().cpu().clone())
-                for site, (a, b) in self._adapters.items()
+                for site, (a, b) in adapters.items()
             },
-            self._tokens.detach().float().cpu().clone(),
+            tokens.detach().float().cpu().clone(),
             keys.cpu(),
             class_keys.cpu(),
             self.backbone.fingerprint,

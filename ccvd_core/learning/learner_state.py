@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..errors import LearningError
 
-OPTIMIZER = "optimizer."
+OPTIMIZER, GROUP = "optimizer.", "group"
 
 
 def pack_state(
@@ -17,14 +17,21 @@ def pack_state(
     tokens: Tensor,
     adapters: Mapping[str, tuple[Tensor, Tensor]],
     optimizer: torch.optim.Optimizer,
+    means: Sequence[Tensor] = (),
 ) -> dict[str, Tensor]:
-    """Everything needed to go on: steps done, parameters, and what the optimizer remembers of them."""
+    """Everything needed to go on: steps done, parameters, their running means, and what the optimizer remembers."""
     state = {"done": torch.tensor(done), "tokens": tokens.detach()}
     for site, (a, b) in adapters.items():
         state[f"{site}.a"], state[f"{site}.b"] = a.detach(), b.detach()
     for index, values in optimizer.state_dict()["state"].items():
         for key, value in values.items():
             state[f"{OPTIMIZER}{index}.{key}"] = torch.as_tensor(value)
+    for index, group in enumerate(optimizer.state_dict()["param_groups"]):
+        # What an optimizer that finds its own rate has found lies beside its settings.
+        for key, value in group.items():
+            if isinstance(value, float) and key != "lr":
+                state[f"{OPTIMIZER}{GROUP}{index}.{key}"] = torch.tensor(value, dtype=torch.float64)
+    state |= {f"mean.{index}": value for index, value in enumerate(means)}
     return {key: value.contiguous() for key, value in state.items()}
 
 
@@ -34,12 +41,13 @@ def unpack_state(
     tokens: Tensor,
     adapters: Mapping[str, tuple[Tensor, Tensor]],
     optimizer: torch.optim.Optimizer,
+    means: Sequence[Tensor] = (),
 ) -> int:
     """Put a packed state into these parameters and this optimizer; returns the steps done.
 
     Raises LearningError, before anything is changed, for the state of other parameters.
     """
-    mine, theirs = shapes(pack_state(0, tokens, adapters, optimizer)), shapes(state)
+    mine, theirs = shapes(pack_state(0, tokens, adapters, optimizer, means)), shapes(state)
     if mine != theirs:
         differ = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
         raise LearningError(f"The saved progress does not fit these settings ({', '.join(differ[:3])}); start afresh.")
@@ -48,11 +56,16 @@ def unpack_state(
     for key, value in state.items():
         if key.startswith(OPTIMIZER):
             _, index, name = key.split(".")
-            remembered["state"].setdefault(int(index), {})[name] = value
+            if index.startswith(GROUP):
+                remembered["param_groups"][int(index.removeprefix(GROUP))][name] = float(value)
+            else:
+                remembered["state"].setdefault(int(index), {})[name] = value
     for site, (a, b) in adapters.items():
         a.copy_(state[f"{site}.a"])
         b.copy_(state[f"{site}.b"])
     tokens.copy_(state["tokens"])
+    for index, mean in enumerate(means):
+        mean.copy_(state[f"mean.{index}"])
     optimizer.load_state_dict(remembered)
     return int(state["done"])
 

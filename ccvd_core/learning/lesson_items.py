@@ -6,14 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..backbones.video_form import VideoForm
 from ..concepts.kinds import ConceptKind
 from ..errors import CCVDError
+from ..scaling import PLAIN, resized
 from .clips import ClipCut
-from .media import still_clip, training_size
+from .media import fit_picture, still_clip, training_size
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,51 @@ def spread_captions(captions: Sequence[str], name: str, items: int) -> list[str]
     return lines or [f"<{name}>"] * items
 
 
-def pieces(items: Sequence[LessonItem], captions: Sequence[str], still_frames: int) -> Iterator[tuple[Tensor, str]]:
-    """Pixels and caption of every example: a picture is one as it is, and one as a still clip."""
-    for item, caption in zip(items, captions, strict=True):
+@dataclass(frozen=True)
+class LessonPiece:
+    """What one example is made of. `mask` [height, width] covers the whole picture, at whatever size."""
+
+    pixels: UInt8[Tensor, "1 3 frames height width"]
+    caption: str
+    mask: Float[Tensor, "mask_height mask_width"] | None = None
+
+    def mask_on(
+        self, latents: Float[Tensor, "channels latents rows columns"]
+    ) -> Float[Tensor, "1 latents rows columns"] | None:
+        """The mask at the size of the example's latents: cropped as the picture was, and the same in every frame."""
+        if self.mask is None:
+            return None
+        height, width = self.pixels.shape[-2:]
+        fitted = fit_picture(self.mask[..., None].float().clamp(0, 1), (height, width))[0]
+        small = resized(fitted, (latents.shape[-2], latents.shape[-1]), PLAIN)
+        return small.expand(1, *latents.shape[1:]).clone()
+
+
+def pieces(
+    items: Sequence[LessonItem], captions: Sequence[str], still_frames: int, masks: Sequence[Tensor | None] = ()
+) -> Iterator[LessonPiece]:
+    """What every example is made of: a picture is one as it is, and one as a still clip."""
+    for item, caption, mask in zip(items, captions, masks or [None] * len(items), strict=True):
         for pixels in item.pieces:
-            yield pixels, caption
+            yield LessonPiece(pixels, caption, mask)
             if item.is_picture and still_frames > 1:
-                yield still_clip(pixels, still_frames), caption
+                yield LessonPiece(still_clip(pixels, still_frames), caption, mask)
+
+
+def spread_masks(masks: Sequence[Float[Tensor, "..."]], items: int) -> list[Tensor | None]:
+    """One mask [height, width] per picture or clip, of ComfyUI's [n, height, width]: one batch of as many, or a list.
+
+    Several masks of one clip are taken together: what is white in any of them counts. Raises CCVDError when their
+    number differs.
+    """
+    batches = [mask if mask.ndim == 3 else mask[None] if mask.ndim == 2 else mask[:, 0] for mask in masks]
+    if not batches:
+        return [None] * items
+    if sum(map(len, batches)) == items:
+        return [mask for batch in batches for mask in batch]
+    if len(batches) == items:
+        return [batch.amax(0) for batch in batches]
+    raise CCVDError(
+        f"There are {sum(map(len, batches))} masks for {items} pictures or clips: connect one for each, in the same "
+        "order, or disconnect `masks`."
+    )

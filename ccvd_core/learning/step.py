@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from ..backbones.base import Backbone
 from ..concepts.concept import TOKEN_INJECTIONS, LowRank, TokenInjection
 from ..concepts.kinds import KINDS, Kind, Loss
 from ..errors import CCVDError
+from .optimizers import OPTIMIZERS
 from .retention import FORMS, RetentionForm
 
 LEAST_NOISE_RANGE = 0.01
@@ -54,6 +54,18 @@ class LearningSettings:
     """Every picture is learned as a still clip of so many frames too; 1: as a single frame only. The base model's
     `VideoForm` says which numbers it can make."""
     seed: int = 0
+    optimizer: str = "adamw"
+    """A row of `optimizers.py`. One that finds its rate itself reads neither `lr` nor `token_lr`."""
+    weight_decay: float = 1e-2
+    caption_dropout: float = 0.0
+    """Share of the examples drawn whose caption is the concept's name alone: it then leans less on the rest."""
+    ema: float = 0.0
+    """Decay of a running mean of adapters and tokens, which becomes the concept; 0: the last step does."""
+    frame_offset: float = 0.0
+    """Size of noise that each channel of a frame shares, beside the usual noise: so that brightness and colour of a
+    clip are learned too, and do not stick to a motion (offset noise, per frame as in JointTuner)."""
+    unmasked: float = 0.1
+    """Weight of the loss outside an example's mask, where it has one; inside it is 1."""
 
     def __post_init__(self) -> None:
         checks = {
@@ -74,6 +86,12 @@ class LearningSettings:
             "noise_from": (0 <= self.noise_from <= 1, "between 0 and 1", self.noise_from),
             "noise_to": (0 <= self.noise_to <= 1, "between 0 and 1", self.noise_to),
             "still_frames": (self.still_frames >= 1, "at least 1", self.still_frames),
+            "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}", self.optimizer),
+            "weight_decay": (0 <= self.weight_decay < 1, "at least 0 and below 1", self.weight_decay),
+            "caption_dropout": (0 <= self.caption_dropout <= 1, "between 0 and 1", self.caption_dropout),
+            "ema": (0 <= self.ema < 1, "at least 0 and below 1", self.ema),
+            "frame_offset": (0 <= self.frame_offset <= 1, "between 0 and 1", self.frame_offset),
+            "unmasked": (0 <= self.unmasked <= 1, "between 0 and 1", self.unmasked),
             "appearance_share": (0 <= self.appearance_share <= 1, "between 0 and 1", self.appearance_share),
         }
         for name, (good, expected, got) in checks.items():
@@ -86,28 +104,53 @@ class LearningSettings:
             )
 
 
+TIMESTEPS: Mapping[str, Mapping[str, float]] = {
+    "usual": {},
+    "uniform": {"time_mean": 0.0, "time_spread": 1.7, "time_shift": 1.0},
+    "sigmoid": {"time_mean": 0.0, "time_spread": 1.0, "time_shift": 1.0},
+    "shift": {"time_mean": 0.0, "time_spread": 1.0, "time_shift": 3.0},
+    "high noise": {"time_mean": 0.0, "time_spread": 1.7, "time_shift": 5.0},
+}
+"""How often each level of noise is learned, by the names that trainers use: the settings of each. `usual` is the base
+model's own; `shift` is Wan's as musubi-tuner and DiffSynth train it."""
+
+
 def motion_loss(
     prediction: Float[Tensor, "batch channels frames height width"],
     target: Float[Tensor, "batch channels frames height width"],
     appearance_share: float,
+    weight: Float[Tensor, "batch 1 frames height width"] | None = None,
 ) -> Float[Tensor, ""]:
     """Appearance-debiased loss: frame-to-frame differences of prediction and target (after MotionDirector, JointTuner).
 
     What all frames share, the look of the clip, cancels in the differences; `appearance_share` of the ordinary loss
-    keeps the first frame anchored. A single frame has no changes: CCVDError.
+    keeps the first frame anchored. `weight` says how much each place counts; a change counts as the later frame does. A
+    single frame has no changes: CCVDError.
     """
     if prediction.shape[2] < 2:
         raise CCVDError("Changes from frame to frame need clips of at least 2 latent frames; got single pictures.")
     error = target - prediction
-    changes = error.diff(dim=2).square().mean()
-    return (1 - appearance_share) * changes + appearance_share * error.square().mean()
+    changes = weighted_mean(error.diff(dim=2).square(), None if weight is None else weight[:, :, 1:])
+    return (1 - appearance_share) * changes + appearance_share * weighted_mean(error.square(), weight)
 
 
-LOSSES: Mapping[Loss, Callable[[Tensor, Tensor, LearningSettings], Tensor]] = {
-    "error": lambda prediction, target, _: F.mse_loss(prediction, target),
-    "changes": lambda prediction, target, settings: motion_loss(prediction, target, settings.appearance_share),
+def weighted_mean(
+    values: Float[Tensor, "batch channels frames height width"],
+    weight: Float[Tensor, "batch 1 frames height width"] | None,
+) -> Float[Tensor, ""]:
+    """sum(w v) / sum(w); the plain mean without weights."""
+    if weight is None:
+        return values.mean()
+    return (values * weight).sum() / (weight.sum() * values.shape[1]).clamp_min(1e-6)
+
+
+LOSSES: Mapping[Loss, Callable[[Tensor, Tensor, LearningSettings, Tensor | None], Tensor]] = {
+    "error": lambda prediction, target, _, weight: weighted_mean((prediction - target).square(), weight),
+    "changes": lambda prediction, target, settings, weight: motion_loss(
+        prediction, target, settings.appearance_share, weight
+    ),
 }
-"""What learning makes small, of prediction and target."""
+"""What learning makes small, of prediction, target and how much each place counts."""
 
 
 def video_loss(
@@ -115,9 +158,10 @@ def video_loss(
     target: Float[Tensor, "batch channels frames height width"],
     kind: Kind,
     settings: LearningSettings,
+    weight: Float[Tensor, "batch 1 frames height width"] | None = None,
 ) -> Float[Tensor, ""]:
-    """The loss that is this kind's own."""
-    return LOSSES[KINDS[kind].loss](prediction, target, settings)
+    """The loss that is this kind's own; `weight` says how much each place counts (None: alike)."""
+    return LOSSES[KINDS[kind].loss](prediction, target, settings, weight)
 
 
 def new_adapters(backbone: Backbone, kind: Kind, settings: LearningSettings) -> dict[str, LowRank]:
@@ -141,6 +185,8 @@ class StepDraw:
     rows: tuple[int, ...]
     noise: Float[Tensor, "batch channels frames height width"]
     times: Float[Tensor, " batch"]
+    name_alone: tuple[bool, ...]
+    """Whether an example's caption is dropped, up to the concept's name."""
 
 
 def draw_step(shapes: Sequence[Sequence[int]], settings: LearningSettings, step: int) -> StepDraw:
@@ -154,7 +200,13 @@ def draw_step(shapes: Sequence[Sequence[int]], settings: LearningSettings, step:
     others = torch.randint(len(alike), (settings.batch - 1,), generator=generator)
     rows = (first, *(alike[int(index)] for index in others))
     noise = torch.randn(len(rows), *shapes[first], generator=generator)
-    return StepDraw(rows, noise, training_times(torch.randn(len(rows), generator=generator), settings))
+    times = training_times(torch.randn(len(rows), generator=generator), settings)
+    # Drawn last: without them a step is the same, to the last bit, as before there was a choice.
+    name_alone = (torch.rand(len(rows), generator=generator) < settings.caption_dropout).tolist()
+    if settings.frame_offset:
+        shared = torch.randn(*noise.shape[:3], 1, 1, generator=generator)
+        noise = (noise + settings.frame_offset * shared) / (1 + settings.frame_offset**2) ** 0.5
+    return StepDraw(rows, noise, times, tuple(name_alone))
 
 
 def training_times(normal: Float[Tensor, " n"], settings: LearningSettings) -> Float[Tensor, " n"]:

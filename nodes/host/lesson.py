@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from ...ccvd_core.concepts.kinds import KINDS, Kind
 from ...ccvd_core.concepts.whole_files import ReservedSpace
 from ...ccvd_core.errors import LearningError, LibraryError
 from ...ccvd_core.learning.learner import ConceptLearner
-from ...ccvd_core.learning.lesson_items import clip_cut, clips_summary, pieces, spread_captions
+from ...ccvd_core.learning.lesson_items import clip_cut, clips_summary, pieces, spread_captions, spread_masks
 from ...ccvd_core.learning.lesson_job import LessonJob, lesson_job
 from ...ccvd_core.learning.lesson_loop import mean, thinned
 from ...ccvd_core.learning.lesson_plan import after_failure, chosen_settings, need_summary, reserve
@@ -67,6 +67,8 @@ class Lesson:
         captions: Sequence[str] = (),
         after: LibrarySelection | None = None,
         clip_vision: Any = None,
+        masks: Sequence[Tensor] = (),
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self._node_id, self._preview_every = node_id, preview_every
         self._model, self._vae = model.clone(), vae
@@ -90,6 +92,7 @@ class Lesson:
             seed=seed,
             noise_from=noise_from,
             noise_to=noise_to,
+            **(options or {}),
         )
         form = self._backbone.video
         self._cut = clip_cut(KINDS[kind], form, length, windows)
@@ -100,6 +103,7 @@ class Lesson:
         for item in self._items:
             self._conditions.check_frames(item.pieces[0].shape[2])
         self._captions = spread_captions(captions, self._name, len(self._items))
+        self._masks = spread_masks(masks or (), len(self._items))
 
     def run(self) -> io.NodeOutput:
         job = self._job()
@@ -130,7 +134,7 @@ class Lesson:
             self._captions,
             self._settings,
             self._backbone.fingerprint,
-            [pixels for item in self._items for pixels in item.pieces],
+            [pixels for item in self._items for pixels in item.pieces] + [m for m in self._masks if m is not None],
             clip_vision=self._conditions.clip_vision is not None,
         )
 
@@ -158,7 +162,7 @@ class Lesson:
     def _learn(self, job: LessonJob, earlier: Sequence[Concept], space: ReservedSpace) -> tuple[Concept, str]:
         """Train, and put the concept into the library. Whatever stops it, what was learned is kept."""
         progress = job.progress(self._shelf.folder, [concept.name for concept in earlier])
-        media = list(pieces(self._items, self._captions, self._settings.still_frames))
+        media = list(pieces(self._items, self._captions, self._settings.still_frames, self._masks))
         examples = encoded_examples(media, self._model.model, self._vae, self._conditions, self._say)
         need = check_memory(
             self._model, self._backbone, self._kind, self._settings, [example.latents for example in examples]

@@ -15,7 +15,7 @@ from ...ccvd_core.concepts.kinds import ConceptKind
 from ...ccvd_core.errors import MediaError
 from ...ccvd_core.learning.clips import ClipCut, LessonBudget, cut_images
 from ...ccvd_core.learning.example import Example
-from ...ccvd_core.learning.lesson_items import LessonItem, lesson_size
+from ...ccvd_core.learning.lesson_items import LessonItem, LessonPiece, lesson_size
 from ...ccvd_core.learning.media import check_media, prepare_pictures, to_bytes, to_floats
 from ...ccvd_core.learning.video_file import VideoFile, read_clip
 
@@ -81,16 +81,16 @@ class MediaReader:
 
 
 def encoded_examples(
-    media: Sequence[tuple[Tensor, str]], model: Any, vae: Any, conditions: LessonConditions, say: Callable[[str], None]
+    media: Sequence[LessonPiece], model: Any, vae: Any, conditions: LessonConditions, say: Callable[[str], None]
 ) -> list[Example]:
     """Pixels and captions as the latents and captions that `model`, ComfyUI's BaseModel, learns from."""
     examples = []
-    for number, (pixels, caption) in enumerate(media, 1):
+    for number, piece in enumerate(media, 1):
         memory.throw_exception_if_processing_interrupted()
-        say(f"Encoding {'pictures' if pixels.shape[2] == 1 else 'clips'} {number} of {len(media)}")
-        floats = to_floats(pixels)
+        say(f"Encoding {'pictures' if piece.pixels.shape[2] == 1 else 'clips'} {number} of {len(media)}")
+        floats = to_floats(piece.pixels)
         # The model is shown things beside the clip on image-to-video and control models.
         encoded = vae.encode(floats[0].permute(1, 2, 3, 0))
         latents = model.process_latent_in(encoded).float().cpu()[0]
-        examples.append(Example(latents, caption, conditions.shown(floats, latents)))
+        examples.append(Example(latents, piece.caption, conditions.shown(floats, latents), piece.mask_on(latents)))
     return examples

@@ -19,6 +19,7 @@ from ...ccvd_core.prompts.mentions import unknown_concept
 
 LibraryType = io.Custom("CCVD_LIBRARY")
 RegionsType = io.Custom("CCVD_REGIONS")
+TrainingOptionsType = io.Custom("CCVD_TRAINING_OPTIONS")
 """A `ccvd_core.regions.RegionSet`."""
 MODEL_FOLDER = "ccvd"
 

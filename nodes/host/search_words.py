@@ -18,6 +18,7 @@ SEARCH_WORDS: dict[str, list[str]] = {
     "CCVD_LoadTextToVideo": ["diffusers loader", "load diffusers", "modelscope", "zeroscope", "dreamvideo", "ccvd"],
     "CCVD_RegionMask": [*REGION, "bounding box", "bbox", "mask editor", "area", "layout"],
     "CCVD_RegionSampling": [*REGION, "regional sampler"],
+    "CCVD_TrainingOptions": [*TRAINING, "optimizer", "adamw8bit", "prodigy", "ema", "timestep sampling", "ccvd"],
     "CCVD_Sampler": [*REGION, "regional sampler", "ksampler"],
 }
 """By node id."""
