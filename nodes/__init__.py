@@ -15,6 +15,7 @@ from .host.libraries import register_model_folder
 from .import_lora import ImportLora
 from .learn_concept import LearnConcept
 from .load_text_to_video import LoadTextToVideo
+from .region_layout_video import RegionLayoutVideo
 from .region_mask import RegionMask
 from .region_sampling import RegionSampling
 from .training_options import TrainingOptions
@@ -42,6 +43,7 @@ class CCVDExtension(ComfyExtension):
             RegionSampling,
             CCVDSampler,
             EditRegions,
+            RegionLayoutVideo,
             TrainingOptions,
             LoadTextToVideo,
             EmptyTextToVideo,

@@ -7,10 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..ccvd_core.backbones.video_form import largest_frames
-from ..ccvd_core.errors import CCVDError
-from ..ccvd_core.regions.edit_masks import frame_masks, latent_mask
 from ..ccvd_core.regions.region import RegionSet
+from .host.editing import editable_video
 from .host.hints import hint
 from .host.libraries import RegionsType
 from .host.search_words import SEARCH_WORDS
@@ -49,14 +47,7 @@ class EditRegions(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Tensor, vae: Any, regions: RegionSet, grow: int) -> io.NodeOutput:
-        step = vae.temporal_compression_decode() or 1
-        count = largest_frames(len(images), step)
-        if left := len(images) - count:
-            hint(cls, f"This model makes {step}k + 1 frames: the last {left} of {len(images)} are left out.")
-        frames = images[:count, :, :, :3]
-        samples = vae.encode(frames)
-        if samples.ndim != 5:
-            raise CCVDError("This VAE encodes pictures one by one. Connect the VAE of the video model that edits.")
-        height, width = frames.shape[1:3]
-        masks = frame_masks(regions, count, height, width, grow)
-        return io.NodeOutput({"samples": samples, "noise_mask": latent_mask(masks, samples.shape, step)}, masks)
+        video = editable_video(images, vae, regions, grow)
+        if video.note:
+            hint(cls, video.note)
+        return io.NodeOutput(video.latent, video.masks)

@@ -112,7 +112,7 @@ TIMESTEPS: Mapping[str, Mapping[str, float]] = {
     "high noise": {"time_mean": 0.0, "time_spread": 1.7, "time_shift": 5.0},
 }
 """How often each level of noise is learned, by the names that trainers use: the settings of each. `usual` is the base
-model's own; `shift` is Wan's as musubi-tuner and DiffSynth train it."""
+model's own; `shift` is how musubi-tuner and DiffSynth train flow matching."""
 
 
 def motion_loss(

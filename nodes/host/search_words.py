@@ -16,6 +16,7 @@ SEARCH_WORDS: dict[str, list[str]] = {
     "CCVD_ImportLora": [*CONCEPT, "load lora", "lora loader", "lora per region", "peft"],
     "CCVD_LearnConcept": [*CONCEPT, *TRAINING, "face", "style", "motion", "motion lora"],
     "CCVD_LoadTextToVideo": ["diffusers loader", "load diffusers", "modelscope", "zeroscope", "dreamvideo", "ccvd"],
+    "CCVD_RegionLayoutVideo": [*REGION, "vace", "tracks", "motion path", "trajectory", "control video"],
     "CCVD_RegionMask": [*REGION, "bounding box", "bbox", "mask editor", "area", "layout"],
     "CCVD_RegionSampling": [*REGION, "regional sampler"],
     "CCVD_TrainingOptions": [*TRAINING, "optimizer", "adamw8bit", "prodigy", "ema", "timestep sampling", "ccvd"],

@@ -56,7 +56,7 @@ def test_only_what_is_inside_a_region_changes(server: ComfyServer, tmp_path: Pat
     }
     done = run(server, graph)
     clip, vae, ours, laid, mask_seen = (shown(server, done.pictures(server, kinds[name])) for name in kinds)
-    assert done.texts(edited) == ["This model makes 4k + 1 frames: the last 1 of 6 are left out."]
+    assert done.texts(edited) == ["The model makes a multiple of 4 frames and one more: the last 1 of 6 are left out."]
     assert clip.shape == vae.shape == ours.shape == (5, 48, 64, 3)
     inside = mask_seen[..., 0] > 0.5
     assert inside[:, 12:36, 16:48].all() and inside.sum() == 5 * 24 * 32
@@ -79,3 +79,20 @@ def test_what_cannot_be_edited_says_why(server: ComfyServer, tmp_path: Path) -> 
     edited = graph.add("CCVD_EditRegions", images=frames.out(), vae=graph.vae, regions=empty.out(), grow=0)
     graph.save(edited)
     refused(server, graph, "There is no region to edit in")
+
+
+def test_regions_become_a_layout_video_and_tracks_that_stock_nodes_take(server: ComfyServer) -> None:
+    graph = Graph()
+    used = scene(graph, PARK, ("kit", KIT, BOX))
+    regions = graph.nodes[used.id]["inputs"]["regions"]
+    layout = graph.add("CCVD_RegionLayoutVideo", regions=regions, length=5)
+    shows = graph.add("PreviewImage", images=layout.out())
+    drawn = graph.add(
+        "WanMoveVisualizeTracks", images=layout.out(), tracks=layout.out(1), line_resolution=8, circle_size=4,
+        opacity=0.75, line_width=4,
+    )  # fmt: skip
+    tracks = graph.add("PreviewImage", images=drawn.out())
+    done = run(server, graph)
+    outlines, paths = (shown(server, done.pictures(server, node)) for node in (shows, tracks))
+    assert outlines.shape == paths.shape == (5, 64, 64, 3)
+    assert (outlines[0] < 0.5).any() and not np.array_equal(outlines, paths)

@@ -21,6 +21,8 @@ CHAPTERS: tuple[frozenset[str], ...] = (
     frozenset({"regions"}),
     frozenset({"attaching"}),
     frozenset({"learning", "sampling"}),
+    frozenset({"headless"}),
+    frozenset({"__main__"}),
 )
 """In their order; chapters side by side do not know each other. Other files beside the folders come before them all."""
 MOST_LINES = 250
@@ -95,7 +97,7 @@ ARROWS = arrows({name: path.read_text("utf-8") for name, path in PATHS.items()},
 
 def test_every_chapter_is_there_and_has_its_place() -> None:
     folders = {path.name for path in CORE.iterdir() if (path / "__init__.py").exists()}
-    assert folders | {"sampling"} == set().union(*CHAPTERS)
+    assert folders | {"sampling", "__main__"} == set().union(*CHAPTERS)
     assert ("sampling", "regions.modes") in ARROWS and ("regions.masks", "backbones.grid") in ARROWS
 
 
