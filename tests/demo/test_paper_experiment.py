@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import study
 import torch
 from base import WEIGHTS
 from judges import METRICS, Judges
@@ -32,16 +32,6 @@ SEQUENCE: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def experiment() -> Any:
-    """`benchmarks/paper/run.py`; other benchmarks have a run.py too."""
-    spec = importlib.util.spec_from_file_location("paper_run", ROOT / "benchmarks" / "paper" / "run.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
     clip, dino = write_stand_ins(tmp_path / "stand_ins")
@@ -54,21 +44,20 @@ def words(tmp_path: Path) -> list[str]:
 
 
 def test_all_tasks_are_learned_in_order_and_judged_after_each(
-    experiment: Any,
     words: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ):
     drawn: list[str] = []
-    usual: Callable[..., torch.Tensor] = experiment.draw_video
+    usual: Callable[..., torch.Tensor] = study.draw_video
 
     def counted(model: Any, library: Any, prompt: str, *others: Any) -> torch.Tensor:
         drawn.append(prompt)
         return usual(model, library, prompt, *others)
 
-    monkeypatch.setattr(experiment, "draw_video", counted)
-    experiment.main(words)
+    monkeypatch.setattr(study, "draw_video", counted)
+    study.main(words)
     told = capsys.readouterr().out
     assert "2 tasks: learning about" in told and "GB beside the model" in told, "said before the first step"
     rows = read_rows(tmp_path / "out" / "results.csv")
@@ -82,7 +71,7 @@ def test_all_tasks_are_learned_in_order_and_judged_after_each(
     assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
     assert "| `ccvd` |" in (tmp_path / "out" / "table.md").read_text()
     drawn.clear()
-    experiment.main(words)
+    study.main(words)
     assert [prompt for prompt in drawn if "<" in prompt] == [], "a finished run only estimates and reports"
     assert read_rows(tmp_path / "out" / "results.csv") == rows
 
