@@ -27,6 +27,6 @@ from ccvd_core.errors import CCVDError  # noqa: E402
 
 if __name__ == "__main__":
     try:
-        main(about=__doc__)
+        main(about=__doc__ or "")
     except CCVDError as error:
         sys.exit(f"ccvd: {error}")

@@ -27,7 +27,7 @@ def load_text_to_video_folder(path: Path, device: torch.device, dtype: torch.dty
     """Raises CCVDError for a folder that is not such a model, saying what was found."""
     folder = read_folder(path)
     unet, vae = loaded(UNet3DConditionModel, folder.unet), loaded(AutoencoderKL, folder.vae)
-    text = CLIPTextModel(CLIPTextConfig(**folder.text.config))
+    text: Any = CLIPTextModel(CLIPTextConfig(**folder.text.config))
     missing, _ = text.load_state_dict(load_file(folder.text.weights), strict=False)
     if missing := [name for name in missing if not name.endswith("position_ids")]:
         raise not_one(path, f"its text_encoder lacks {missing[0]}")

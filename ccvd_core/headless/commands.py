@@ -44,13 +44,17 @@ class Voice:
         print(json.dumps(value) if self.as_json else text, flush=True)
 
     @contextmanager
-    def bar(self, total: int, what: str) -> Iterator[Callable[[dict[str, Any]], object]]:
+    def bar(self, total: int, what: str) -> Iterator[Callable[[dict[str, Any]], None]]:
         """A function to call after each of `total` steps, with what to tell a machine of it."""
         if self.as_json:
             yield lambda told: print(json.dumps(told), flush=True)
             return
         with tqdm(total=total, desc=what, file=sys.stderr) as bar:
-            yield lambda told: bar.update()
+
+            def after(told: dict[str, Any]) -> None:
+                bar.update()
+
+            yield after
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

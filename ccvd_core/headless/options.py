@@ -11,7 +11,7 @@ from ..backbones.model_folders import kinds
 from ..concepts.kinds import KINDS
 from ..learning.clips import WINDOWS
 from ..prompts.aggregation import PARTICIPANTS
-from ..regions.modes import MODES
+from ..regions.modes import MODES, RegionSettings
 from ..regions.scene import READINGS
 
 Run = Callable[[argparse.Namespace, Any], None]
@@ -92,7 +92,7 @@ def add_drawing(one: argparse.ArgumentParser) -> None:
     one.add_argument("--cfg", type=float, default=5.0)
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--layout", type=Path, help="regions: a file with what Region Mask has in its layout")
-    one.add_argument("--mode", choices=list(MODES), default="attention", help="how regions are sampled")
+    one.add_argument("--mode", choices=list(MODES), default=RegionSettings().mode, help="how regions are sampled")
     one.add_argument("--region-steps", type=float, default=0.6)
     one.add_argument("--contrast-steps", type=float, default=0.0)
     one.add_argument("--region-prompts", choices=READINGS, default="alone")
