@@ -1,14 +1,16 @@
-"""Stage 2: encode the training clips once, in shards of a thousand.
+"""Stage 2: encode the training clips and pictures once, in shards of a thousand.
 
     python demo/latents.py --vae runs/vae/last.pt --out runs/latents
 
-A shard that is there is left as it is, so the command can be stopped and repeated; training takes what it finds.
+A shard that is there is left as it is, so the command can be stopped and repeated; training takes what it finds. A picture
+costs a tenth of a clip, so that who is who is learned from many more scenes than how they move.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +19,22 @@ import torch
 from base import load_base
 from diffusers import AutoencoderKLWan
 from full_sequence_vae import encode_moments
-from rich_world.scenes import Scene, for_evaluation, random_scene
+from rich_world.scenes import FRAMES, Scene, for_evaluation, random_scene
 from torch import Tensor
 
 from ccvd_core.number_types import fast_dtype, number_type
 
-SHARDS, SHARD = 40, 1000
+SHARDS, PICTURE_SHARDS, SHARD = 40, 40, 1000
 ACTORS = (0.44, 0.32, 0.13, 0.11)
 """Share of clips with one, two, three and four actors."""
-BATCH = 4
+BATCH, PICTURE_BATCH = 4, 16
 
 torch._dynamo.config.recompile_limit = 64
 
 
-def training_scenes(shard: int) -> list[Scene]:
+def training_scenes(seed: int, shard: int) -> list[Scene]:
     """The random scenes of one shard, without the combinations that are for evaluation."""
-    rng = np.random.default_rng([3, shard])
+    rng = np.random.default_rng([seed, shard])
     scenes: list[Scene] = []
     while len(scenes) < SHARD:
         scene = random_scene(rng, 1 + int(rng.choice(len(ACTORS), p=ACTORS)))
@@ -57,37 +59,58 @@ def trained_vae(path: Path) -> AutoencoderKLWan:
 
 
 @torch.no_grad()
-def encode_scenes(vae: AutoencoderKLWan, scenes: list[Scene]) -> Tensor:
-    """Model latents, fp16 [n, 16, 3, 16, 16], of scenes: the VAE's, in Wan's statistics."""
+def encode_scenes(vae: AutoencoderKLWan, scenes: list[Scene], frames: int, batch: int) -> Tensor:
+    """Model latents, fp16 [n, 16, latent frames, 16, 16], of scenes: the VAE's, in Wan's statistics."""
     config: Any = vae.config
     mean, std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (config.latents_mean, config.latents_std))
     parts = []
-    for start in range(0, len(scenes), BATCH):
-        clips = to_tensor(np.stack([scene.render() for scene in scenes[start : start + BATCH]]))
+    for start in range(0, len(scenes), batch):
+        clips = to_tensor(np.stack([scene.render(frames) for scene in scenes[start : start + batch]]))
         moments = encode_moments(vae, clips.to(fast_dtype())).float()
         parts.append(((moments[:, : mean.shape[1]] - mean) / std).half())
     return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a shard holds: its folder below `--out`, the seed of its scenes, their frames and how many go at once."""
+
+    folder: str
+    seed: int
+    frames: int
+    batch: int
+
+
+KINDS = {"clips": Kind("clips", 3, FRAMES, BATCH), "pictures": Kind("pictures", 4, 1, PICTURE_BATCH)}
+
+
+def write_shards(vae: AutoencoderKLWan, kind: Kind, out: Path, shards: int) -> None:
+    """Write the shards of one kind that are not there yet."""
+    folder, began = out / kind.folder, time.time()
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(shards):
+        path = folder / f"{shard:03d}.pt"
+        if path.exists():
+            continue
+        scenes = training_scenes(kind.seed, shard)
+        latents = encode_scenes(vae, scenes, kind.frames, kind.batch)
+        torch.save({"latents": latents, "captions": [scene.caption() for scene in scenes]}, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+        print(f"{kind.folder} {shard + 1}/{shards} {time.time() - began:.0f}s", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vae", type=Path, default=Path("runs/vae/last.pt"))
     parser.add_argument("--out", type=Path, default=Path("runs/latents"))
-    parser.add_argument("--shards", type=int, default=SHARDS)
+    parser.add_argument("--clips", type=int, default=SHARDS, help="shards of clips")
+    parser.add_argument("--pictures", type=int, default=PICTURE_SHARDS, help="shards of pictures, made first")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     print(f"computing in {number_type()}", flush=True)
-    args.out.mkdir(parents=True, exist_ok=True)
-    vae, began = trained_vae(args.vae), time.time()
-    for shard in range(args.shards):
-        path = args.out / f"{shard:03d}.pt"
-        if path.exists():
-            continue
-        scenes = training_scenes(shard)
-        data = {"latents": encode_scenes(vae, scenes), "captions": [scene.caption() for scene in scenes]}
-        torch.save(data, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
-        print(f"shard {shard + 1}/{args.shards} {time.time() - began:.0f}s", flush=True)
+    vae = trained_vae(args.vae)
+    write_shards(vae, KINDS["pictures"], args.out, args.pictures)
+    write_shards(vae, KINDS["clips"], args.out, args.clips)
 
 
 if __name__ == "__main__":

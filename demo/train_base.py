@@ -2,8 +2,8 @@
 
     python demo/train_base.py --latents runs/latents --out runs/base
 
-Flow matching (velocity) on pictures first, then on clips with some pictures. Begins from the committed weights: new
-blocks whose outputs are zero are put between theirs, new words begin as the old spelling of them. Goes on from
+Flow matching (velocity) on pictures first, then on clips and pictures in turn. Begins from the committed weights: if
+they have fewer blocks, new ones whose outputs are zero are put between theirs; new words begin as the old spelling of them. Goes on from
 `--out/last.pt`.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from base import DemoBase, load_base
+from base import WEIGHTS, DemoBase, load_base
 from diffusers import WanTransformer3DModel
 from diffusers.models.transformers import transformer_wan
 from muon import Muon
@@ -30,8 +30,8 @@ from ccvd_core.number_types import fast_autocast, number_type
 LAYERS = 8
 NEW_LAYERS = (2, 5)
 """Blocks that the committed model lacks."""
-PICTURE_STEPS, PICTURE_BATCH = 600, 64
-PICTURE_EVERY = 3
+PICTURE_STEPS, PICTURE_BATCH = 1500, 64
+PICTURE_EVERY = 2
 """After the picture stage, every so many steps is a picture step: it shows who is who at a third of a clip's cost."""
 CLIP_BATCH = 32
 PEAK_LR = 2e-3
@@ -93,19 +93,21 @@ def respelled(base: DemoBase, tokenizer: bytes) -> nn.Module:
     encoder = build_encoder(vocabulary_size(tokenizer))
     state = dict(base.encoder.state_dict())
     old = state["shared.weight"]
+    pieces = [now.id_to_piece(number) for number in range(now.get_piece_size())]
     rows = []
-    for piece in range(now.get_piece_size()):
-        name = now.id_to_piece(piece)
+    for name in pieces:
         known = before.piece_to_id(name)
         spelled = [known] if before.id_to_piece(known) == name else before.encode(name.replace("▁", " "))
         rows.append(old[spelled].mean(0) if spelled else old.mean(0))
-    table = torch.stack(rows) + 0.05 * old.std() * torch.randn(len(rows), old.shape[1])
+    new = torch.tensor([before.id_to_piece(before.piece_to_id(piece)) != piece for piece in pieces]).unsqueeze(1)
+    # Two words that were spelled alike must be able to part.
+    table = torch.stack(rows) + 0.05 * old.std() * torch.randn(len(rows), old.shape[1]) * new
     encoder.load_state_dict({**state, "shared.weight": table, "encoder.embed_tokens.weight": table})
     return encoder
 
 
 class Shards:
-    """The clips that `latents.py` has written so far."""
+    """The clips or pictures that `latents.py` has written so far."""
 
     def __init__(self, folder: Path, tokenizer: bytes) -> None:
         self._folder, self._tokenizer = folder, tokenizer
@@ -122,14 +124,14 @@ class Shards:
             self._ids.append(tokenize(self._tokenizer, data["captions"]))
             self._known.add(path)
         if not self._latents:
-            raise SystemExit(f"there are no clips in {self._folder} yet: run demo/latents.py first")
+            raise SystemExit(f"there is nothing in {self._folder} yet: run demo/latents.py first")
         self._starts = torch.tensor([0] + [len(part) for part in self._ids]).cumsum(0)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Latents [count, 16, 3, 16, 16] and token ids [count, rows] of random clips."""
+        """Latents [count, 16, latent frames, 16, 16] and token ids [count, rows] of random ones."""
         rows = torch.randint(len(self), (count,))
         parts = torch.bucketize(rows, self._starts, right=True) - 1
         places = [(int(part), int(row - self._starts[part])) for part, row in zip(parts, rows, strict=True)]
@@ -143,17 +145,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latents", type=Path, default=Path("runs/latents"))
     parser.add_argument("--out", type=Path, default=Path("runs/base"))
-    parser.add_argument("--steps", type=int, default=24000)
+    parser.add_argument("--begin", type=Path, default=WEIGHTS, help="folder of the weights that the first step begins from")
+    parser.add_argument("--steps", type=int, default=7000)
     args = parser.parse_args()
     # Momentum of taps without a gradient decays into denormals, which cost a CPU a hundred times a normal number.
     torch.set_flush_denormal(True)
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer()
-    shards = Shards(args.latents, tokenizer)
+    shards = {kind: Shards(args.latents / kind, tokenizer) for kind in ("pictures", "clips")}
     no_caption = tokenize(tokenizer, [""])[0]
     torch.manual_seed(0)
-    committed = load_base()
-    transformer = deeper(committed.transformer, LAYERS, NEW_LAYERS)
+    committed = load_base(args.begin)
+    grown = len(committed.transformer.blocks) == LAYERS
+    transformer = deeper(committed.transformer, LAYERS, () if grown else NEW_LAYERS)
     encoder = respelled(committed, tokenizer)
     model = nn.ModuleDict({"transformer": transformer, "encoder": encoder}).requires_grad_(True).train()
     average = copy.deepcopy(model).requires_grad_(False)
@@ -172,14 +176,14 @@ def main() -> None:
         start = state["step"]
     transformer_wan.dispatch_attention_fn = dense_attention
     predict = torch.compile(transformer, dynamic=False)
-    print(f"computing in {number_type()}, from step {start}, {len(shards)} clips", flush=True)
-    began, losses = time.time(), {True: [], False: []}
+    sizes = ", ".join(f"{len(part)} {kind}" for kind, part in shards.items())
+    print(f"computing in {number_type()}, from step {start}, {sizes}", flush=True)
+    began, losses = time.time(), {kind: [] for kind in shards}
     for step in range(start, args.steps):
         torch.manual_seed(1_000_000 + step)
         pictures = step < PICTURE_STEPS or step % PICTURE_EVERY == 0
-        clean, ids = shards.draw(PICTURE_BATCH if pictures else CLIP_BATCH)
-        if pictures:  # the first latent frame of a clip is a picture: the encoder is causal
-            clean = clean[:, :, :1]
+        kind, batch = ("pictures", PICTURE_BATCH) if pictures else ("clips", CLIP_BATCH)
+        clean, ids = shards[kind].draw(batch)
         ids = torch.where(torch.rand(len(ids), 1) < DROP_CAPTION, no_caption, ids)
         time_ = random_times(len(clean))
         noise = torch.randn_like(clean)
@@ -196,7 +200,7 @@ def main() -> None:
             optimizer.zero_grad()
         kept = min(EMA, (step + 1) / (step + 11))
         torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - kept)
-        losses[pictures].append(loss.item())
+        losses[kind].append(loss.item())
         if (step + 1) % 25 == 0:
             means = [sum(values[-50:]) / max(1, len(values[-50:])) for values in losses.values()]
             print(
@@ -213,7 +217,8 @@ def main() -> None:
             }
             torch.save(saved, last.with_suffix(".tmp"))
             last.with_suffix(".tmp").replace(last)
-            shards.look_again()
+            for part in shards.values():
+                part.look_again()
 
 
 if __name__ == "__main__":
