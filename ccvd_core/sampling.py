@@ -82,12 +82,13 @@ def sample(
     predict = partial(predict_rows, backbone, attachment)
     schedule = region_schedule(settings, lambda share: path.sampling_level(1 - share))
     times = (path.times(steps) if source is None else source.levels(path, steps)).to(noise)
+    levels = times.tolist()
     latents = path.start(noise, times[0]) if source is None else path.mix(source.latents, noise, times[0])
     # As much noise as the latents hold: the first step sees no more of a colour than they do.
     held = latents / times[0] if source is None else noise
     merging = RowMerging(predict, path, backbone.grid(noise.shape[1:]), prompts, settings, held, colour)
     for t, next_t in pairwise(times):
-        plan = schedule.plan(float(t))
+        plan = schedule.plan(float(t), levels)
         on_step()
         contrast = guides and plan.contrast
         rows = [*prompts, *(empties if contrast else negatives)] if guides else prompts

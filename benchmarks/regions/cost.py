@@ -28,7 +28,15 @@ from ccvd_core.regions.scene import aggregate_scene
 
 MOST_REGIONS, LIBRARIES, REPEATS, RANK = 8, (1, 8, 35), 5, 16
 WAN_REGIONS, WAN_LATENT_SHAPE = (1, 2, 4, 8), (16, 3, 60, 104)
-TIMED = ("attention", "one_at_a_time_contrast", "paper", "paper_bootstrap", "stock_masked")
+TIMED = (
+    "attention",
+    "one_at_a_time_contrast",
+    "one_at_a_time_every_2",
+    "one_at_a_time_every_3",
+    "paper",
+    "paper_bootstrap",
+    "stock_masked",
+)
 
 
 @torch.no_grad()

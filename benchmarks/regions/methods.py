@@ -108,6 +108,8 @@ METHODS: dict[str, Drawer] = {
     "attention_together": regional(RegionSettings("attention"), reading="together"),
     "attention_together_contrast": regional(CONTRAST, reading="together"),
     "one_at_a_time_contrast": regional(RegionSettings("one at a time", contrast_steps=0.4)),
+    "one_at_a_time_every_2": regional(RegionSettings("one at a time", contrast_steps=0.4, region_every=2)),
+    "one_at_a_time_every_3": regional(RegionSettings("one at a time", contrast_steps=0.4, region_every=3)),
     "paper": regional(RegionSettings("paper", region_steps=0.3)),
     "paper_bootstrap": regional(RegionSettings("paper + bootstrap", region_steps=0.3)),
 }

@@ -53,6 +53,10 @@ class NoisePath(ABC):
         """The clean latents that a prediction means."""
         return latents - per_row(level, latents) * self.slope(latents, prediction, level)
 
+    @abstractmethod
+    def towards(self, latents: Tensor, clean: Tensor, level: Tensor) -> Tensor:
+        """The prediction that means these clean latents: `clean` the other way."""
+
     def step(self, latents: Tensor, prediction: Tensor, level: Tensor, next_level: Tensor) -> Tensor:
         """Along the line to the next level: Euler's step, which is DDIM's."""
         return latents + (next_level - level) * self.slope(latents, prediction, level)
@@ -85,6 +89,9 @@ class FlowPath(NoisePath):
 
     def slope(self, latents: Tensor, prediction: Tensor, level: Tensor) -> Tensor:
         return prediction
+
+    def towards(self, latents: Tensor, clean: Tensor, level: Tensor) -> Tensor:
+        return (latents - clean) / per_row(level, latents)
 
     def times(self, steps: int) -> Float[Tensor, " steps_plus_one"]:
         return shifted(torch.linspace(1, 0, steps + 1), self.shift)
@@ -126,6 +133,9 @@ class EpsilonPath(NoisePath):
 
     def slope(self, latents: Tensor, prediction: Tensor, level: Tensor) -> Tensor:
         return prediction
+
+    def towards(self, latents: Tensor, clean: Tensor, level: Tensor) -> Tensor:
+        return self.target(clean, (latents - clean) / per_row(level, latents), level)
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,12 @@ def draw_settings(args: argparse.Namespace) -> DrawSettings:
         args.cfg,
         args.seed,
         args.negative,
-        RegionSettings(args.mode, region_steps=args.region_steps, contrast_steps=args.contrast_steps),
+        RegionSettings(
+            args.mode,
+            region_steps=args.region_steps,
+            contrast_steps=args.contrast_steps,
+            region_every=args.region_every,
+        ),
         args.region_prompts,
         AggregationSettings(participants=args.participants),
     )

@@ -95,5 +95,6 @@ def add_drawing(one: argparse.ArgumentParser) -> None:
     one.add_argument("--mode", choices=list(MODES), default=RegionSettings().mode, help="how regions are sampled")
     one.add_argument("--region-steps", type=float, default=0.6)
     one.add_argument("--contrast-steps", type=float, default=0.0)
+    one.add_argument("--region-every", type=int, default=1)
     one.add_argument("--region-prompts", choices=READINGS, default="alone")
     one.add_argument("--participants", choices=PARTICIPANTS, default="named")

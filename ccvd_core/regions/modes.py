@@ -90,7 +90,8 @@ class RegionSettings:
 
     `mode` is a row of `MODES`. `alpha` of the whole scene's prediction stays inside a region. `blend` softens the
     regions' edges, 0..1. In the first `contrast_steps` share, in any mode, the whole frame's prompt takes the negative
-    prompt's place: the guidance then points from the empty scene to the scene with its subjects.
+    prompt's place: the guidance then points from the empty scene to the scene with its subjects. Regions are predicted
+    on their own in every `region_every`-th step, and in between stay what they were last predicted to be.
     """
 
     mode: str = "attention"
@@ -99,11 +100,14 @@ class RegionSettings:
     blend: float = 0.0
     bootstrap_steps: float = 0.2
     contrast_steps: float = 0.0
+    region_every: int = 1
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise CCVDError(f"The mode must be one of {', '.join(MODES)}; got {self.mode!r}.")
-        for name in (field.name for field in fields(self) if field.name != "mode"):
+        if self.region_every < 1:
+            raise CCVDError(f"region_every counts steps and must be 1 or more; got {self.region_every}.")
+        for name in (field.name for field in fields(self) if field.name not in ("mode", "region_every")):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise CCVDError(f"The region setting {name} must be between 0 and 1; got {value}.")
@@ -139,28 +143,33 @@ class StepPlan:
     """What a step does about regions beside region attention: decided once, for whichever sampler runs it.
 
     `merge`: the regions' own predictions are merged in, and see `background` outside their region. `contrast`: the
-    guidance points away from the empty scene.
+    guidance points away from the empty scene. `anew`: regions are predicted in this step; else they stay what they
+    were last predicted to be.
     """
 
     merge: bool
     contrast: bool
     background: Background = Background.LATENTS
+    anew: bool = True
 
 
 @dataclass(frozen=True)
 class RegionSchedule:
-    """Above which noise levels a step must begin to take part."""
+    """Above which noise levels a step must begin to take part, and in every how many steps regions are predicted."""
 
     merge_above: float
     contrast_above: float
     background_above: float
     background: Background
+    every: int = 1
 
     def plan(self, level: float, levels: Sequence[float] = ()) -> StepPlan:
         """What happens in the step in which a sampler asks at `level`; `levels` are those of its own steps."""
         begun = min((start for start in levels if start >= level - SAME_LEVEL), default=level)
         background = self.background if begun > self.background_above else Background.LATENTS
-        return StepPlan(begun > self.merge_above, begun > self.contrast_above, background)
+        steps_before = sum(start > begun + SAME_LEVEL for start in levels)
+        anew = steps_before % self.every == 0
+        return StepPlan(begun > self.merge_above, begun > self.contrast_above, background, anew)
 
 
 def region_schedule(settings: RegionSettings, level_after: Callable[[float], float]) -> RegionSchedule:
@@ -171,7 +180,11 @@ def region_schedule(settings: RegionSettings, level_after: Callable[[float], flo
 
     row = settings.row
     return RegionSchedule(
-        above(*row.merge_steps), above("contrast_steps"), above(*row.background_steps), row.background
+        above(*row.merge_steps),
+        above("contrast_steps"),
+        above(*row.background_steps),
+        row.background,
+        settings.region_every,
     )
 
 

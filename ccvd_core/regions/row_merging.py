@@ -16,10 +16,14 @@ from ..backbones.noise_path import NoisePath
 from .merging import plain_colour
 from .modes import RegionSettings, StepPlan
 from .regional_prompt import AnyPrompt, has_regions
-from .run import Beginning, SceneRun
+from .run import Beginning, LastPredicted, SceneRun
 
 Predict = Callable[[Sequence[AnyPrompt], Tensor, Tensor], tuple[Tensor, Sequence[Tensor | None]]]
 """(one prompt per row, latents, noise level) -> predictions, and the attention that was measured."""
+
+
+Part = tuple[int, int]
+"""A batch row, and a region (from 0) of its scene."""
 
 
 class RowMerging:
@@ -45,6 +49,7 @@ class RowMerging:
         self._runs = {row: runs[id(prompt)] for row, prompt in enumerate(prompts) if id(prompt) in runs}
         # Every row is a clip with one scene, number 0.
         self._clips = {row: Beginning(noise[row : row + 1]) for row in self._runs}
+        self._last = LastPredicted()
 
     def measures(self, plan: StepPlan) -> bool:
         """Whether this step's prediction of the scenes is to measure attention."""
@@ -75,20 +80,43 @@ class RowMerging:
         masses: Sequence[Float[Tensor, " regions"] | None],
     ) -> Float[Tensor, "batch channels frames height width"]:
         """`whole`, the prediction for the scenes, with the regions' own; `masses` is what their concepts got in it."""
-        asked = [(row, region) for row, run in self._runs.items() for region in range(len(run.own))]
-        seen = {row: self._background(row, plan, t) for row in self._runs}
-        found: dict[tuple[int, int], Tensor] = {}
-        size = 2 * len(latents)
-        for some in (asked[start : start + size] for start in range(0, len(asked), size)):
-            inputs = [self._runs[row].seen(region, latents[row], seen[row], self._grid) for row, region in some]
-            own = [self._runs[row].own[region] for row, region in some]
-            predictions, _ = self._predict(own, torch.stack(inputs), t)
-            found.update(zip(some, predictions.to(whole), strict=True))
+        every = [(row, region) for row, run in self._runs.items() for region in range(len(run.own))]
+        found = {} if plan.anew else self._as_before(every, latents, t)
+        missing = [part for part in every if part not in found]
+        if missing:
+            found |= self._predict_own(missing, latents, plan, t)
         result = whole.clone()
         for row, run in self._runs.items():
-            own = torch.stack([found[row, region] for region in range(len(run.own))])
+            own = torch.stack([found[row, region] for region in range(len(run.own))]).to(whole)
             result[row] = run.merge(whole[row], own, masses[row], self._grid)
         return result
+
+    def _predict_own(
+        self, asked: Sequence[Part], latents: Tensor, plan: StepPlan, t: Float[Tensor, ""]
+    ) -> dict[Part, Tensor]:
+        """The predictions of these regions on their own; kept where later steps will want them."""
+        seen = {row: self._background(row, plan, t) for row in self._runs}
+        found: dict[Part, Tensor] = {}
+        size = 2 * len(latents)
+        for some in (asked[start : start + size] for start in range(0, len(asked), size)):
+            inputs = torch.stack(
+                [self._runs[row].seen(region, latents[row], seen[row], self._grid) for row, region in some]
+            )
+            predictions, _ = self._predict([self._runs[row].own[region] for row, region in some], inputs, t)
+            found.update(zip(some, predictions, strict=True))
+            if self._settings.region_every > 1:
+                for part, clean in zip(some, self._path.clean(inputs, predictions, t), strict=True):
+                    self._last.keep(part, self._frames, clean)
+        return found
+
+    def _as_before(self, every: Sequence[Part], latents: Tensor, t: Float[Tensor, ""]) -> dict[Part, Tensor]:
+        """By row and region the predictions that mean what was predicted last; nothing for those never predicted."""
+        known = {part: self._last.of(part, self._frames) for part in every}
+        return {
+            part: self._path.towards(latents[part[0]][None], clean[None], t)[0]
+            for part, clean in known.items()
+            if clean is not None
+        }
 
     def _background(self, row: int, plan: StepPlan, t: Float[Tensor, ""]) -> Tensor | None:
         def coloured(noise: Tensor) -> Tensor:

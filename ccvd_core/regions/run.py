@@ -137,5 +137,19 @@ class Beginning:
         )
 
 
+class LastPredicted:
+    """What regions were last predicted to be, clean, by whose they are and the latent frames they were seen in."""
+
+    def __init__(self) -> None:
+        self._clean: dict[Hashable, Tensor] = {}
+
+    def keep(self, whose: Hashable, frames: Tensor, clean: Tensor) -> None:
+        self._clean[whose, window(frames)] = clean
+
+    def of(self, whose: Hashable, frames: Tensor) -> Tensor | None:
+        """None: never predicted."""
+        return self._clean.get((whose, window(frames)))
+
+
 def window(frames: Tensor) -> tuple[int, ...]:
     return tuple(frames.tolist())

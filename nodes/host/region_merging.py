@@ -15,7 +15,7 @@ from ...ccvd_core.backbones.grid import TokenGrid
 from ...ccvd_core.regions.merging import guided
 from ...ccvd_core.regions.modes import RegionSettings, StepPlan, region_schedule
 from ...ccvd_core.regions.regional_prompt import AnyPrompt, RegionalPrompt
-from ...ccvd_core.regions.run import Beginning, SceneRun
+from ...ccvd_core.regions.run import Beginning, LastPredicted, SceneRun
 from .region_groups import OwnPrediction, Place, further_groups
 from .region_stages import Stages, frames_of
 
@@ -32,6 +32,7 @@ class RegionMerging:
         self._noise: Tensor | None = None
         self._beginning = Beginning()
         self._runs: dict[int, SceneRun] = {}
+        self._last = LastPredicted()
         self._merged = False
         self.watches = False
         """It matters of the model calls of now which scenes take part."""
@@ -47,14 +48,14 @@ class RegionMerging:
     def run(self, noise: Tensor | None, cfg: float, sigmas: Tensor, latents: Tensor | None) -> Iterator[None]:
         """While a sampler runs over `sigmas`: with its own noise and guidance, or going on from another's `latents`."""
         self._noise, self._cfg, self._levels = noise, cfg, sigmas.tolist()
-        self._beginning, self._merged = Beginning(noise), False
+        self._beginning, self._last, self._merged = Beginning(noise), LastPredicted(), False
         if noise is not None and latents is not None and self._levels and not bool(noise.any()):
             self._beginning = STAGES.find(latents, self._levels[0]) or Beginning()
         try:
             yield
         finally:
             self._noise, self._levels = None, []
-            self._beginning, self._runs = Beginning(), {}
+            self._beginning, self._runs, self._last = Beginning(), {}, LastPredicted()
 
     def leave(self, latents: Tensor) -> None:
         """Keep how the clip began for a sampler that goes on from these `latents`, if this one did not finish it."""
@@ -96,7 +97,8 @@ class RegionMerging:
             lacks = partial(self._beginning.lacks, plan.background, level=level, frames=frames)
             empty = further_groups(conds, scenes, prompts, lambda place, scene: [scene.empty] if lacks(place) else [])
             backgrounds = self._backgrounds({part.place for part in own}, plan, model, x, timestep, frames)
-        beside = [part for part in own if part.place not in backgrounds]
+        before = {} if plan.anew or frames is None else self._as_before(own, frames)
+        beside = [part for part in own if part.place not in backgrounds and part not in before]
         self.masses, self.watches = {}, True
         try:
             extra = [part.conds for part in (*beside, *empty)]
@@ -105,7 +107,7 @@ class RegionMerging:
             results = list(executor(model, [*conds, *extra], x, timestep, options))
             self.watches = False
             results, further = results[: len(conds)], results[len(conds) :]
-            predictions = dict(zip(beside, further, strict=False))
+            predictions = before | dict(zip(beside, further, strict=False))
             for part in own:
                 if part not in predictions:
                     run = self._run(scenes[part.scene])
@@ -115,6 +117,9 @@ class RegionMerging:
                     predictions[part] = denoised + (x - seen)
         finally:
             self.watches = False
+        if frames is not None and self._settings.region_every > 1:
+            for part, clean in predictions.items():
+                self._last.keep((part.place, part.region), frames, clean)
         for part, clean in zip(empty, further[len(beside) :], strict=False):
             # A scene that does not take part yet (ConditioningSetTimestepRange) is predicted when it does.
             if frames is not None and self._noise is not None and part.scene in self.masses:
@@ -146,6 +151,11 @@ class RegionMerging:
                     found = torch.stack([parts[region][row] for region in sorted(parts)])
                     result[row] += self._run(scene).merge(whole[row], found, mass, grid) - whole[row]
         return result
+
+    def _as_before(self, own: Sequence[OwnPrediction], frames: Tensor) -> dict[OwnPrediction, Tensor]:
+        """What was predicted last; nothing for those never predicted."""
+        known = {part: self._last.of((part.place, part.region), frames) for part in own}
+        return {part: clean for part, clean in known.items() if clean is not None}
 
     def _run(self, scene: RegionalPrompt) -> SceneRun:
         """The same objects in every step."""

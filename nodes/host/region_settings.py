@@ -71,6 +71,15 @@ def region_setting_inputs() -> list[io.Input]:
             "prompt's place, so that the guidance draws what the regions add. 0: always the negative prompt.",
             advanced=True,
         ),
+        io.Int.Input(
+            "region_every",
+            default=RegionSettings.region_every,
+            min=1,
+            max=8,
+            tooltip="Regions are predicted on their own in every so many steps (not in attention mode), and stay "
+            "between them what they were last predicted to be. More is faster.",
+            advanced=True,
+        ),
     ]
 
 

@@ -10,6 +10,7 @@ import torch
 from ccvd_core.errors import CCVDError
 from ccvd_core.regions.modes import RegionSettings
 from ccvd_core.regions.regional_prompt import AnyPrompt, predict_prompts
+from ccvd_core.regions.row_merging import RowMerging
 from ccvd_core.sampling import Source, sample
 from tests.backbones.scenes import LEFT, RIGHT, region, scene, two_concepts
 from tests.reference import regions as reference
@@ -101,6 +102,36 @@ def test_paper_merges_by_the_formula(double, case, one, other, make_prompt):
     prediction = reference.merge(whole, torch.stack(own), halves(noise), [float(a) for a in masses], alpha)
     # The masses are float32.
     torch.testing.assert_close(ours, path.clean(first, prediction[None], t), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["paper", "one at a time"])
+def test_between_its_own_predictions_a_region_stays_what_it_was_last_predicted_to_be(
+    double, case, one, other, make_prompt, monkeypatch: pytest.MonkeyPatch, mode: str
+):
+    """With a region over all of the frame and alpha 0, what was predicted last is all that counts, guidance aside."""
+    noise = case.latents[:1].double()
+    regional, negative = scene([one, other], region(0.0, 0.0, 1.0, 1.0)), make_prompt("", (0.0, 0.0), rows=())
+    asked: list[float] = []
+    predicted = RowMerging._predict_own  # type: ignore[attr-defined]
+
+    def spied(self, asked_for, latents, plan, t):
+        asked.append(float(t))
+        return predicted(self, asked_for, latents, plan, t)
+
+    monkeypatch.setattr(RowMerging, "_predict_own", spied)
+    settings = RegionSettings(mode, region_steps=1.0, alpha=0.0, region_every=2)
+    with two_concepts(double) as attachment:
+        ours = sample(double, attachment, [regional], negative, noise, steps=4, cfg=1.0, regions=settings)
+        levels, path = double.noise_path.times(4).double(), double.noise_path
+        latents = path.start(noise, levels[0])
+        for step, (t, next_t) in enumerate(pairwise(levels)):
+            if step % 2 == 0:
+                with attachment.activate([other], CPU, grid=double.grid(noise.shape[1:])):
+                    clean = path.clean(latents, predict_prompts(double, latents, t[None], [other]), t)
+            latents = path.step(latents, path.towards(latents, clean, t), t, next_t)
+    assert asked == [float(level) for level in levels[:-1:2]]
+    if mode == "paper":
+        torch.testing.assert_close(ours, latents, atol=1e-6, rtol=1e-5)
 
 
 def test_one_at_a_time_shows_a_region_the_scene_without_the_others(double, case, one, other, make_prompt):

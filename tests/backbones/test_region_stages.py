@@ -20,7 +20,7 @@ from tests.backbones.demo_scenes import MOVING, STILL, in_comfyui, load_model, r
 from tests.backbones.pack import from_pack
 
 SHAPE = (1, 16, 2, 6, 8)
-STEPS = 10
+STEPS, REGIONS = 10, 2
 ROUNDING = {"atol": 1e-4, "rtol": 1e-4}
 """Latents leave the model's space and come back between two samplers, in float32."""
 MODES = [
@@ -212,3 +212,25 @@ def test_one_at_a_time_measures_no_attention(studio: Studio, monkeypatch: pytest
     assert not measured
     studio.sample(studio.patched(MODES[1]), steps=2)
     assert measured
+
+
+@pytest.mark.parametrize("mode", ["paper", "one at a time"])
+def test_with_region_every_2_half_as_many_own_predictions_are_made(studio: Studio, mode: str):
+    """Counted in rows that the model is given; what comes out is another clip, near the exact one."""
+    rows: list[int] = []
+    hook = studio.models[0].model.diffusion_model.register_forward_pre_hook(
+        lambda module, args: rows.append(len(args[0]))
+    )
+    counts, made = {}, {}
+    try:
+        for every in (1, 2, 20):
+            rows.clear()
+            settings = RegionSettings(mode, region_steps=1.0, region_every=every)
+            made[every] = studio.sample(studio.patched(settings))
+            counts[every] = sum(rows)
+    finally:
+        hook.remove()
+    plain = counts[1] - REGIONS * STEPS
+    assert counts[2] - plain == REGIONS * STEPS // 2 and counts[20] - plain == REGIONS
+    exact, near, far = made[1], made[2], made[20]
+    assert 0 < (near - exact).norm() < (far - exact).norm()

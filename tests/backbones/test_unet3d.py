@@ -262,7 +262,9 @@ def test_what_is_learned_is_what_diffusers_trains(kind: str):
     target = noise if kind == "epsilon" else scheduler.get_velocity(clean, noise, steps)
     torch.testing.assert_close(scale * path.mix(clean, noise, level), noisy, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(path.target(clean, noise, level), target, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(path.clean(path.mix(clean, noise, level), target, level), clean, atol=1e-3, rtol=1e-3)
+    noisy = path.mix(clean, noise, level)
+    torch.testing.assert_close(path.clean(noisy, target, level), clean, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(path.towards(noisy, clean, level), target, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import TypeGuard
 import pytest
 
 from ccvd_core.backbones.noise_path import FlowPath, shifted
+from ccvd_core.errors import CCVDError
 from ccvd_core.regions.modes import MODES, Background, RegionSchedule, RegionSettings, StepPlan, region_schedule
 
 ALL, NONE = StepPlan(True, True, Background.COLOUR), StepPlan(False, False)
@@ -51,6 +52,22 @@ def test_every_mode_has_its_own_shares():
     assert counts("paper + bootstrap") == [3, 6, 3]
     plan = schedule(RegionSettings("paper + bootstrap", 0.5, bootstrap_steps=0.2)).plan
     assert [plan(level).background for level in (0.99, 0.8)] == [Background.COLOUR, Background.LATENTS]
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_regions_are_predicted_anew_in_every_nth_step_of_a_sampler(every: int):
+    decide = schedule(RegionSettings("one at a time", region_steps=0.6, region_every=every))
+    levels = FlowPath().times(10).tolist()
+    plans = [decide.plan(level, levels) for level in levels[:-1]]
+    assert [plan.anew for plan in plans] == [step % every == 0 for step in range(10)]
+    assert decide.plan((levels[3] + levels[4]) / 2, levels).anew == plans[3].anew, "asked within a step"
+    later = levels[5:]
+    assert decide.plan(later[0], later).anew, "a sampler that goes on knows nothing of what was predicted before"
+
+
+def test_a_number_of_steps_is_at_least_one():
+    with pytest.raises(CCVDError, match="region_every counts steps and must be 1 or more; got 0"):
+        RegionSettings(region_every=0)
 
 
 def test_any_share_has_the_first_step_and_a_whole_one_the_last():
