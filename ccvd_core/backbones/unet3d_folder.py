@@ -46,7 +46,16 @@ def load_text_to_video_folder(path: Path, device: torch.device, dtype: torch.dty
     def decode(latents: Tensor) -> Tensor:
         return vae.decode(latents[0].movedim(1, 0) / scale, return_dict=False)[0].movedim(0, 1)[None]
 
-    return WholeModel(backbone, encode, decode, unet.config["in_channels"], cell, cell * depth, device)
+    return WholeModel(
+        backbone,
+        encode,
+        decode,
+        unet.config["in_channels"],
+        cell,
+        cell * depth,
+        device,
+        [*unet.down_blocks, unet.mid_block, *unet.up_blocks],
+    )
 
 
 def loaded(kind: Any, part: FoundPart) -> Any:

@@ -91,7 +91,9 @@ def assembled(transformer: Any, vae: Any, text: Umt5Text, device: torch.device) 
     cell = getattr(config, "scale_factor_spatial", 8)
     patch = transformer.config.patch_size[-1]
     backbone = DiffusersWanBackbone(transformer, cache(text.encode))
-    return WholeModel(backbone, encode, decode, transformer.config.in_channels, cell, cell * patch, device)
+    return WholeModel(
+        backbone, encode, decode, transformer.config.in_channels, cell, cell * patch, device, list(transformer.blocks)
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CCVDError
 from .base import Backbone
@@ -27,6 +27,8 @@ class WholeModel:
     multiple: int
     """Sides of a video are multiples of so many pixels."""
     device: torch.device
+    blocks: Sequence[nn.Module]
+    """Most of the weights that learning goes back through: several GPUs may share them."""
 
     def to_latents(
         self, frames: Float[Tensor, "1 3 frames height width"]

@@ -18,11 +18,13 @@ from ..concepts.library import ConceptLibrary
 from ..errors import CCVDError
 from ..learning.learner import StepReport
 from ..learning.lesson_plan import chosen_settings
+from ..learning.plan import usual_settings
 from ..prompts.aggregation import AggregationSettings
 from ..regions.layout import parse_layout
 from ..regions.modes import RegionSettings
 from ..regions.region import RegionSet
 from .drawing import NO_REGIONS, DrawSettings, draw_video, edit_video
+from .launching import launched
 from .lesson import Lesson, teach
 from .media_folder import ReadingSettings, read_media_folder
 from .options import Run, parser
@@ -75,7 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def learn(args: argparse.Namespace, voice: Voice) -> None:
-    model = load_whole_model(args.model, device_of(args))
+    start = launched()
+    model = load_whole_model(args.model, device_of(args) or start.device)
+    start.spread(model.blocks)
+    batch = args.batch or start.processes.count * usual_settings(model.backbone, args.kind).batch
     settings = chosen_settings(
         model.backbone,
         args.kind,
@@ -87,17 +92,22 @@ def learn(args: argparse.Namespace, voice: Voice) -> None:
         retention=args.retention,
         noise_from=args.noise_from,
         noise_to=args.noise_to,
+        batch=batch,
     )
     reading = ReadingSettings(args.area, args.length, args.windows)
     media = read_media_folder(args.media, args.kind, model.backbone.video, model.multiple, reading)
     lesson = Lesson(args.name, args.kind, args.class_words, media.items, media.written(args.name, args.caption))
+    library = ConceptLibrary(args.library)
+    if not start.processes.first:
+        teach(model, library, lesson, settings, lambda text: None, processes=start.processes)
+        return
     with voice.bar(settings.steps, f"<{args.name}>") as tick:
 
         def after(report: StepReport) -> None:
             tick({"step": report.step, "of": settings.steps, "loss": report.loss})
 
         quiet = voice.say if not voice.as_json else lambda text: None
-        concept = teach(model, ConceptLibrary(args.library), lesson, settings, quiet_steps(quiet), after)
+        concept = teach(model, library, lesson, settings, quiet_steps(quiet), after, start.processes)
     path = args.library / f"{concept.name}.safetensors"
     voice.result({"learned": concept.name, "file": str(path)}, f"<{concept.name}> is in {path}")
 

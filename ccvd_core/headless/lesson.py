@@ -24,6 +24,7 @@ from ..learning.lesson_loop import LessonLoop, mean, thinned
 from ..learning.lesson_plan import after_failure, need_summary, reserve
 from ..learning.media import to_floats
 from ..learning.plan import bytes_to_write, check_fits, learning_need
+from ..learning.processes import ALONE, Processes
 from ..learning.step import LearningSettings
 
 Say = Callable[[str], None]
@@ -51,8 +52,11 @@ def teach(
     settings: LearningSettings,
     say: Say,
     on_step: Callable[[StepReport], None] = lambda report: None,
+    processes: Processes = ALONE,
 ) -> Concept:
     """Learn a concept and keep it; one that this very lesson made before is only read.
+
+    Of several `processes` only the first one writes.
 
     An interrupted lesson goes on when it is asked for again. Raises CCVDError, before anything is learned, for what
     cannot be learned, kept, or held in memory.
@@ -79,11 +83,18 @@ def teach(
     need = learning_need(backbone, kind, settings.rank, shape, settings.batch, backbone.dtype.itemsize)
     if model.device.type == "cuda":
         check_fits(need, torch.cuda.mem_get_info(model.device)[0])
-    learner = ConceptLearner(backbone, examples, name, kind, lesson.class_words, settings, earlier, model.device)
+    learner = ConceptLearner(
+        backbone, examples, name, kind, lesson.class_words, settings, earlier, model.device, processes
+    )
     progress = job.progress(library.folder, [concept.name for concept in earlier])
-    loop = LessonLoop(learner, settings, Attachment(backbone, [learner.live_adapters()]), progress, say)
+    loop = LessonLoop(
+        learner, settings, Attachment(backbone, [learner.live_adapters()]), progress, say, writes=processes.first
+    )
     loop.take_up(name)
     say(f"Learning <{name}>: {need_summary(need, settings.steps, learner.estimate_seconds())}")
+    if not processes.first:
+        loop.run(on_step)
+        return learner.concept()
     space = reserve(library.folder, name, bytes_to_write(backbone, kind, settings))
     try:
         loop.run(on_step)

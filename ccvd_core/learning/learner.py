@@ -25,6 +25,7 @@ from .example import Example, ReadExample, concept_keys, loss_weights, read_exam
 from .learner_state import pack_state, unpack_state
 from .optimizers import OPTIMIZERS, new_optimizer
 from .plan import check_lesson
+from .processes import ALONE, Processes
 from .retention import remember_all
 from .step import LearningSettings, draw_step, new_adapters, rate_share, video_loss
 
@@ -60,10 +61,12 @@ class ConceptLearner:
         settings: LearningSettings,
         earlier: Sequence[Concept] = (),
         device: torch.device | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         if not examples:
             raise LearningError("There is nothing to learn from: connect at least one picture or clip.")
-        self.backbone, self._settings = backbone, settings
+        processes.check_batch(settings.batch)
+        self.backbone, self._settings, self._processes = backbone, settings, processes
         self._name, self._class_words = check_name(name), class_words
         self._kind: Kind = kind
         self._device = device or examples[0].latents.device
@@ -160,14 +163,14 @@ class ConceptLearner:
         """One optimizer step. `attachment` must be attached to the backbone."""
         settings = self._settings
         drawn = draw_step([example.latents.shape for example in self._examples], settings, self.done)
+        mine = list(self._processes.share(len(drawn.rows)))
         examples = [
-            self._name_alone[row] if alone else self._examples[row]
-            for row, alone in zip(drawn.rows, drawn.name_alone, strict=True)
+            self._name_alone[drawn.rows[at]] if drawn.name_alone[at] else self._examples[drawn.rows[at]] for at in mine
         ]
         weight = loss_weights(examples, settings.unmasked)
         clean = torch.stack([example.latents for example in examples])
-        path, noise = self.backbone.noise_path, drawn.noise.to(clean)
-        level = path.level(drawn.times.to(clean))
+        path, noise = self.backbone.noise_path, drawn.noise[mine].to(clean)
+        level = path.level(drawn.times[mine].to(clean))
         noisy, target = path.mix(clean, noise, level), path.target(clean, noise, level)
         loss = torch.zeros((), device=clean.device)
         everyone = [self.prompt(example) for example in examples]
@@ -181,6 +184,7 @@ class ConceptLearner:
                 # Inside `activate`: recomputed blocks read the attachment's state again.
                 part.backward()
             loss += part.detach()
+        self._processes.average([*(p.grad for p in self._parameters() if p.grad is not None), loss])
         apart = self._retention.loss({site: b for site, (_, b) in self._adapters.items()}).to(loss)
         if apart.requires_grad:
             (settings.retention * apart).backward()
@@ -192,8 +196,7 @@ class ConceptLearner:
         return [p for ab in self._adapters.values() for p in ab] + [self._tokens]
 
     def _update(self, total: Tensor) -> None:
-        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+        norm = nn.utils.clip_grad_norm_(self._parameters(), 1.0)
         if not (torch.isfinite(total) and torch.isfinite(norm)):
             self._optimizer.zero_grad()
             became = "too steep to follow" if torch.isfinite(total) else total.item()

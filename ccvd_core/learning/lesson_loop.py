@@ -21,7 +21,7 @@ CURVE_POINTS = 200
 class LessonLoop:
     """Trains a learner to its end. `say` is told what is happening; `tick` is called before each step, and may raise.
 
-    `attachment` holds the learner's live adapters.
+    `attachment` holds the learner's live adapters. One that does not write leaves progress to another process.
     """
 
     def __init__(
@@ -32,9 +32,10 @@ class LessonLoop:
         progress: ProgressFile,
         say: Callable[[str], None],
         tick: Callable[[], None] = lambda: None,
+        writes: bool = True,
     ) -> None:
         self._learner, self._settings, self._attachment = learner, settings, attachment
-        self._progress, self._say, self._tick = progress, say, tick
+        self._progress, self._say, self._tick, self._writes = progress, say, tick, writes
 
     def take_up(self, name: str) -> None:
         """Go on where this job was left, if it was, and say so."""
@@ -67,7 +68,7 @@ class LessonLoop:
 
     def keep(self) -> bool:
         """Save progress if there is any. A failure is said and nothing more: it never hides what stopped the lesson."""
-        if not self._learner.done:
+        if not (self._learner.done and self._writes):
             return False
         try:
             self._progress.save(self._learner)
