@@ -1,16 +1,13 @@
-// The editor's page elements around the canvas: toolbar, time, the list of regions, the fields of the selected one.
+// The editor's page elements around the canvas: toolbar, the list of regions, and where time and fields are put.
 
-import { make, put } from "./region_editor_elements.js";
+import { make } from "./region_editor_elements.js";
 import { Fields } from "./region_editor_fields.js";
 import { Follower } from "./region_editor_follow.js";
 import { icon } from "./region_editor_icons.js";
-import { KeyframeMarks } from "./region_editor_marks.js";
 import { Stage } from "./region_editor_stage.js";
-
-const FRAMES_PER_SECOND = 16;
+import { Timeline } from "./region_editor_timeline.js";
 
 export class Panel {
-  #stop = null;
   #buttons = [];
   #overlay = null;
 
@@ -25,13 +22,17 @@ export class Panel {
     this.follower = new Follower(model, texts, followed, () => this.refresh());
     this.stage = new Stage(model, texts, {
       follow: () => this.follower.press(),
-      play: () => this.play(),
+      play: () => this.timeline.play(),
       fullScreen: () => this.fullScreen(),
       escape: () => this.#overlay && this.fullScreen(),
     }, (event) => !this.#overlay && wheel(event));
     this.fields = new Fields(model, texts, concepts);
     this.element = make("div", { className: "ccvd-regions-panel" });
-    this.element.append(this.#toolbar(), this.stage.element, this.#timeline(), this.#list(), this.fields.element);
+    this.timeline = new Timeline(model, texts, this.follower, {
+      button: (...described) => this.#button(...described),
+      leave: () => this.stage.keys.focus({ preventScroll: true }),
+    });
+    this.element.append(this.#toolbar(), this.stage.element, this.timeline.element, this.#list(), this.fields.element);
     this.refusal = make("div", { className: "ccvd-regions-refused" });
     this.refusal.setAttribute("role", "alert");
     this.note = make("div", { className: "ccvd-regions-note" });
@@ -93,69 +94,6 @@ export class Panel {
 
   #full;
 
-  // Time
-
-  #timeline() {
-    const { model, texts } = this;
-    this.playButton = this.#button("play", () => this.play());
-    this.slider = make("input", { type: "range", min: 0, step: 1, title: texts.time });
-    this.slider.setAttribute("aria-label", texts.time);
-    this.slider.addEventListener("input", () => {
-      this.#stop?.();
-      model.setFrame(Number(this.slider.value));
-    });
-    this.marks = new KeyframeMarks(model, texts.dragKeyframe, () => {
-      this.#stop?.();
-      this.stage.keys.focus({ preventScroll: true });
-    });
-    this.clock = make("span", { className: "ccvd-regions-clock" });
-    this.followButton = this.#button("follow", () => this.follower.press(), { pressed: () => this.follower.busy });
-    this.timeline = make(
-      "div",
-      { className: "ccvd-regions-row" },
-      this.playButton,
-      make("div", { className: "ccvd-regions-track" }, this.slider, this.marks.element),
-      this.clock,
-      this.followButton,
-      this.#button("keyframe", () => model.toggleKeyframe(), {
-        enabled: () => model.movable.length > 0,
-        pressed: () => model.onKeyframe,
-      }),
-      this.#button("still", () => model.standStill(), {
-        enabled: () => model.movable.some((at) => model.regions[at].keyframes.length > 1),
-      }),
-    );
-    return this.timeline;
-  }
-
-  /** Run through the clip, over and over, until asked again. */
-  play() {
-    if (this.#stop) {
-      this.#stop();
-      return;
-    }
-    const { model } = this;
-    const first = model.frame;
-    let start = null;
-    let asked = 0;
-    const step = (now) => {
-      start ??= now;
-      if (!this.element.isConnected || model.frames < 2) {
-        this.#stop();
-        return;
-      }
-      model.setFrame((first + Math.floor(((now - start) / 1000) * FRAMES_PER_SECOND)) % model.frames);
-      asked = requestAnimationFrame(step);
-    };
-    this.#stop = () => {
-      cancelAnimationFrame(asked);
-      this.#stop = null;
-      this.playButton.innerHTML = icon("play");
-    };
-    this.playButton.innerHTML = icon("stop");
-    asked = requestAnimationFrame(step);
-  }
-
   // The regions
 
   #list() {
@@ -215,16 +153,11 @@ export class Panel {
   refresh() {
     const { model, texts } = this;
     for (const update of this.#buttons) update();
-    this.slider.max = model.frames - 1;
-    put(this.slider, model.frame);
-    this.clock.textContent = `${model.frame + 1} / ${model.frames}`;
-    this.marks.show();
+    this.timeline.show();
     this.#showChips();
     this.fields.refresh();
     this.damage.style.display = model.damaged ? "" : "none";
     this.damageText.textContent = model.damaged?.message ?? "";
-    this.followButton.classList.toggle("busy", this.follower.busy);
-    this.followButton.title = this.follower.busy ? texts.stopFollowing : texts.follow;
     this.note.textContent = this.follower.note;
     this.note.style.display = this.follower.note && !model.refused && !model.damaged ? "" : "none";
     this.refusal.style.display = model.refused ? "" : "none";
@@ -255,8 +188,7 @@ export class Panel {
   }
 
   close() {
-    this.#stop?.();
-    this.marks.close();
+    this.timeline.close();
     if (this.#overlay) this.fullScreen();
     this.stage.close();
   }

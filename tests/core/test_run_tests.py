@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import run_tests
-from run_tests import REPOSITORY, Outcome
+import stage_outcomes
+from installing import REPOSITORY
+from stage_outcomes import Outcome
 
 PYTEST = """<testsuites><testsuite tests="2" failures="1" errors="0" skipped="0">
 <testcase classname="tests.core.test_media" name="test_slow[a-1]" time="31.5" />
@@ -20,7 +21,7 @@ NODE = f"""<testsuites><testcase name="top" time="0.5" classname="test" file="{R
 @pytest.fixture
 def outcomes(tmp_path: Path) -> list[Outcome]:
     """Two stages whose reports are `PYTEST` and `NODE`."""
-    reports = {"tests: core, comfy": (PYTEST, run_tests.count), "browser": (NODE, run_tests.count_cases)}
+    reports = {"tests: core, comfy": (PYTEST, stage_outcomes.count), "browser": (NODE, stage_outcomes.count_cases)}
     found = []
     for number, (stage, (report, count)) in enumerate(reports.items()):
         (tmp_path / f"{number}.xml").write_text(report, "utf-8")
@@ -31,8 +32,8 @@ def outcomes(tmp_path: Path) -> list[Outcome]:
 def test_the_summary_names_the_slowest_tests_of_all_stages(
     outcomes: list[Outcome], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(run_tests, "SLOWEST", 3)
-    run_tests.summarise(outcomes)
+    monkeypatch.setattr(stage_outcomes, "SLOWEST", 3)
+    stage_outcomes.summarise(outcomes)
     lines = capsys.readouterr().out.splitlines()
     start = lines.index("the 3 slowest tests, with what was set up for them:")
     assert lines[start + 1 :] == [
@@ -45,6 +46,8 @@ def test_the_summary_names_the_slowest_tests_of_all_stages(
 
 
 def test_ten_are_named(capsys: pytest.CaptureFixture[str]):
-    run_tests.summarise([Outcome("core", ok=True, passed=30, times=tuple((float(n), f"test {n}") for n in range(30)))])
+    stage_outcomes.summarise(
+        [Outcome("core", ok=True, passed=30, times=tuple((float(n), f"test {n}") for n in range(30)))]
+    )
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" s  ")[1] for line in lines if " s  test " in line] == [f"test {n}" for n in range(29, 19, -1)]
