@@ -77,7 +77,7 @@ class ComfyWanBackbone(HostedBackbone):
             self._checkpointing = False
 
     def step_values(self, latent_shape: Sequence[int]) -> int:
-        return wan_step_values(self.grid(latent_shape), self._model.dim, self.layers)
+        return wan_step_values(self.grid(latent_shape), self._model.dim, self.sites)
 
     def recomputed(self) -> Sequence[nn.Module]:
         return list(self._model.blocks)

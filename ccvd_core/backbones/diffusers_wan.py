@@ -78,7 +78,7 @@ class DiffusersWanBackbone(Backbone):
             self._transformer.disable_gradient_checkpointing()  # type: ignore[operator]
 
     def step_values(self, latent_shape: Sequence[int]) -> int:
-        return wan_step_values(self.grid(latent_shape), self._width, self.layers)
+        return wan_step_values(self.grid(latent_shape), self._width, self.sites)
 
     def text_inputs(self) -> Sequence[TextInput]:
         return [TextInput(block, "encoder_hidden_states") for block in self._blocks()]

@@ -20,7 +20,7 @@ WEIGHT_COPIES = 4
 
 @dataclass(frozen=True)
 class LearningNeed:
-    """What learning adds to the loaded base model. Bytes are estimates, within about a quarter."""
+    """What learning adds to the loaded base model. Bytes are estimates: see `Backbone.step_values`."""
 
     parameters: int
     state_bytes: int

@@ -6,13 +6,14 @@ import random
 
 import pytest
 import torch
-from accounting import META, LiveBytes, count_deep, count_step
+from accounting import META, RANK, LiveBytes, count_deep, count_step, latent_shape
 from base import load_base
 from file_cost import OVERHEAD, file_bytes, written_bytes
 from retention_cost import RetentionLoop
 from timing import median_ratio, take_turns
-from wan_shapes import WanSize
+from wan_shapes import WAN, WanSize
 
+from ccvd_core.learning.plan import learning_need
 from ccvd_core.learning.retention import remember_all
 
 SMALL = WanSize(layers=6, heads=2, ffn=512)
@@ -69,6 +70,14 @@ def test_checkpointing_computes_the_blocks_once_more():
     # The adapters' own products and those that need no gradient are the rest.
     assert lean.flops - kept.flops == pytest.approx(forward, rel=0.1)
     assert lean.peak_bytes < kept.peak_bytes
+
+
+@pytest.mark.parametrize("frames", [5, 33])
+@pytest.mark.parametrize("name", list(WAN))
+def test_what_learn_concept_says_it_needs_is_near_what_is_counted(name: str, frames: int):
+    size, shape = WAN[name], latent_shape(frames, 480, 832)
+    said = learning_need(size.backbone(), "subject", RANK, shape, 1, 2).activation_bytes
+    assert said == pytest.approx(count_deep(size.backbone, size.layers, shape).peak_bytes, rel=0.15)
 
 
 def test_ratios_are_taken_within_a_turn():
