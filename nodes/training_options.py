@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..ccvd_core.concepts.kinds import LAYERS
 from ..ccvd_core.learning.optimizers import OPTIMIZERS
 from ..ccvd_core.learning.step import TIMESTEPS
 from .host.libraries import TrainingOptionsType
@@ -91,6 +92,14 @@ class TrainingOptions(io.ComfyNode):
                     round=False,
                     tooltip="How much what is outside the masks of Learn Concept counts. 1: as much as what is inside.",
                 ),
+                io.Combo.Input(
+                    "layers",
+                    options=list(LAYERS),
+                    default="usual",
+                    tooltip="Which layers are trained: usual is what suits the kind; text attention, who and how it "
+                    "looks; all, text attention, self-attention and feed-forward; queries and keys, half of the kind's "
+                    "attention, for motions that take on the look of their clips.",
+                ),
             ],
             outputs=[TrainingOptionsType.Output("options")],
         )
@@ -106,6 +115,7 @@ class TrainingOptions(io.ComfyNode):
         ema: float,
         frame_offset: float,
         unmasked: float,
+        layers: str,
     ) -> io.NodeOutput:
         chosen = {
             "optimizer": optimizer,
@@ -114,6 +124,7 @@ class TrainingOptions(io.ComfyNode):
             "ema": ema,
             "frame_offset": frame_offset,
             "unmasked": unmasked,
+            "layers": layers,
             **TIMESTEPS[timesteps],
         }
         return io.NodeOutput({**chosen, "batch": batch} if batch else chosen)

@@ -24,7 +24,8 @@ from ccvd_core.backbones.base import Backbone
 from ccvd_core.concepts.concept import LowRank
 from ccvd_core.concepts.kinds import Kind
 from ccvd_core.learning.example import Example
-from ccvd_core.learning.step import LearningSettings, draw_step, new_adapters, rate_share, video_loss
+from ccvd_core.learning.losses import video_loss
+from ccvd_core.learning.step import LearningSettings, draw_step, new_adapters, rate_share
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.regions.regional_prompt import predict_prompts
 

@@ -91,7 +91,9 @@ def estimate(study: Study) -> str:
     drawing = one * (prompts + prompts * (count + 1) / 2)
     shape = max((example.latents for example in examples), key=Tensor.numel).shape
     backbone = model.backbone
-    need = learning_need(backbone, first.kind, settings.rank, shape, settings.batch, backbone.dtype.itemsize)
+    need = learning_need(
+        backbone, first.kind, settings.rank, shape, settings.batch, backbone.dtype.itemsize, settings.layers
+    )
     weights = sum(site.module.weight.nbytes for site in backbone.sites if isinstance(site.module.weight, Tensor))
     return (
         f"{count} tasks: learning about {hours(learning)}, drawing about {hours(drawing)} ({one:.1f} s a clip), "

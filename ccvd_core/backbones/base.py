@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..concepts.concept import BaseFingerprint
-from ..concepts.kinds import KINDS, Kind, PresetName, Role
+from ..concepts.kinds import LAYERS, Kind, Layers, Part, PresetName, Role
 from .grid import Rows, TokenGrid
 from .noise_path import NoisePath
 from .preset import Preset
@@ -26,13 +26,15 @@ class LinearSite:
     """A Linear that adapters may sit on.
 
     `id` is canonical over backbones of a kind (`blocks.3.cross_attn.k`). `layer` is the token layer l whose weights and
-    token grid are its own; `rows` says how the rows of its input lie: text rows (keys and values of cross-attention),
-    or video tokens in one of their orders. `names` are those under which LoRA files know it.
+    token grid are its own; `role` and `part` say what it does; `rows` says how the rows of its input lie: text rows
+    (keys and values of cross-attention), or video tokens in one of their orders. `names` are those under which LoRA
+    files know it.
     """
 
     id: str
     layer: int
     role: Role
+    part: Part
     rows: Rows | Literal["b text"]
     module: nn.Module
     in_features: int
@@ -168,6 +170,7 @@ class Backbone(ABC):
     def project_text(self, rows: Float[Tensor, "n width"]) -> Float[Tensor, "n hidden"]:
         """The model's own projection of text rows, row by row."""
 
-    def site_ids(self, kind: Kind) -> tuple[str, ...]:
-        """Ids of the Linears that a concept of this kind adapts."""
-        return tuple(site.id for site in self.sites if site.role == KINDS[kind].role)
+    def site_ids(self, kind: Kind, layers: Layers = "usual") -> tuple[str, ...]:
+        """Ids of the Linears that a concept of this kind adapts: its usual ones, or another choice of layers."""
+        choice = LAYERS[layers]
+        return tuple(site.id for site in self.sites if choice.takes(kind, site.role, site.part))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..concepts.concept import BaseFingerprint
-from ..concepts.kinds import Role
+from ..concepts.kinds import Part, Role
 from ..errors import CCVDError
 from .base import LinearSite
 from .grid import Rows, TokenGrid
@@ -41,25 +41,27 @@ class SitePart:
     name: str
     path: str
     role: Role
+    part: Part
     rows: Rows | Literal["b text"]
 
 
 STAGES = {"in": "transformer_in", "down": "down_blocks", "mid": "mid_block", "up": "up_blocks"}
 """What the stages of a site's id are called in the model."""
+ATTENTION_PATHS: Mapping[Part, str] = {"q": "q", "k": "k", "v": "v", "o": "out.0"}
 SPATIAL_PARTS = (
-    SitePart("cross_attn.q", "attn2.to_q", "subject", "(b f) (h w)"),
-    SitePart("cross_attn.k", "attn2.to_k", "subject", "b text"),
-    SitePart("cross_attn.v", "attn2.to_v", "subject", "b text"),
-    SitePart("cross_attn.o", "attn2.to_out.0", "subject", "(b f) (h w)"),
+    SitePart("cross_attn.q", "attn2.to_q", "subject", "q", "(b f) (h w)"),
+    SitePart("cross_attn.k", "attn2.to_k", "subject", "k", "b text"),
+    SitePart("cross_attn.v", "attn2.to_v", "subject", "v", "b text"),
+    SitePart("cross_attn.o", "attn2.to_out.0", "subject", "o", "(b f) (h w)"),
 )
 TEMPORAL_PARTS = (
     *(
-        SitePart(f"time.self_attn.{number}.{part}", f"attn{number + 1}.to_{path}", "motion", "(b h w) f")
+        SitePart(f"time.self_attn.{number}.{part}", f"attn{number + 1}.to_{path}", "motion", part, "(b h w) f")
         for number in range(2)
-        for part, path in (("q", "q"), ("k", "k"), ("v", "v"), ("o", "out.0"))
+        for part, path in ATTENTION_PATHS.items()
     ),
-    SitePart("time.ffn.0", "ff.net.0.proj", "motion", "(b h w) f"),
-    SitePart("time.ffn.2", "ff.net.2", "motion", "(b h w) f"),
+    SitePart("time.ffn.0", "ff.net.0.proj", "motion", "ffn", "(b h w) f"),
+    SitePart("time.ffn.2", "ff.net.2", "motion", "ffn", "(b h w) f"),
 )
 
 
@@ -103,7 +105,7 @@ def unet_sites(unet: Any) -> tuple[LinearSite, ...]:
 def _sites(name: str, layer: int, block: nn.Module, parts: Sequence[SitePart]) -> Iterator[LinearSite]:
     for part in parts:
         module: Any = block.get_submodule(part.path)
-        where = (f"{name}.{part.name}", layer, part.role, part.rows)
+        where = (f"{name}.{part.name}", layer, part.role, part.part, part.rows)
         yield LinearSite(*where, module, module.in_features, module.out_features, (unet_module(where[0]),))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..concepts.concept import BaseFingerprint
-from ..concepts.kinds import Role
+from ..concepts.kinds import Part, Role
 from .base import LinearSite
 from .grid import Rows, TokenGrid
 from .wan_families import FRAME_STEP
@@ -22,6 +22,7 @@ class SitePart:
 
     name: str
     role: Role
+    part: Part
     rows: Rows | Literal["b text"]
 
 
@@ -39,13 +40,16 @@ DIFFUSERS_NAMES = {
 }
 """Of a block's Linears, by their names in Wan's own files."""
 SITE_PARTS = (
-    *(SitePart(f"self_attn.{part}", "motion", "b (f h w)") for part in "qkvo"),
-    SitePart("cross_attn.q", "subject", "b (f h w)"),
-    SitePart("cross_attn.k", "subject", "b text"),
-    SitePart("cross_attn.v", "subject", "b text"),
-    SitePart("cross_attn.o", "subject", "b (f h w)"),
-    SitePart("ffn.0", "motion", "b (f h w)"),
-    SitePart("ffn.2", "motion", "b (f h w)"),
+    SitePart("self_attn.q", "motion", "q", "b (f h w)"),
+    SitePart("self_attn.k", "motion", "k", "b (f h w)"),
+    SitePart("self_attn.v", "motion", "v", "b (f h w)"),
+    SitePart("self_attn.o", "motion", "o", "b (f h w)"),
+    SitePart("cross_attn.q", "subject", "q", "b (f h w)"),
+    SitePart("cross_attn.k", "subject", "k", "b text"),
+    SitePart("cross_attn.v", "subject", "v", "b text"),
+    SitePart("cross_attn.o", "subject", "o", "b (f h w)"),
+    SitePart("ffn.0", "motion", "ffn", "b (f h w)"),
+    SitePart("ffn.2", "motion", "ffn", "b (f h w)"),
 )
 
 
@@ -62,7 +66,7 @@ def wan_sites(model: nn.Module, layers: int, names: Mapping[str, str] | None = N
         for part in SITE_PARTS:
             own_name = names[part.name] if names else part.name
             module: Any = model.get_submodule(f"blocks.{layer}.{own_name}")
-            where = (f"blocks.{layer}.{part.name}", layer, part.role, part.rows)
+            where = (f"blocks.{layer}.{part.name}", layer, part.role, part.part, part.rows)
             names_in_files = (where[0], diffusers_name(where[0]))
             sites.append(LinearSite(*where, module, module.in_features, module.out_features, names_in_files))
     return tuple(sites)

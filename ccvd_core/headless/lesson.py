@@ -80,7 +80,7 @@ def teach(
     check_fits_base(earlier, backbone)
     examples = encoded(model, lesson, settings.still_frames, say)
     shape = max((example.latents for example in examples), key=Tensor.numel).shape
-    need = learning_need(backbone, kind, settings.rank, shape, settings.batch, backbone.dtype.itemsize)
+    need = learning_need(backbone, kind, settings.rank, shape, settings.batch, backbone.dtype.itemsize, settings.layers)
     if model.device.type == "cuda":
         check_fits(need, torch.cuda.mem_get_info(model.device)[0])
     learner = ConceptLearner(

@@ -23,11 +23,12 @@ from ..prompts.concept_tokens import PlacedTokens, encoder_for, own_rows
 from ..regions.regional_prompt import predict_prompts, rows_of_one_length
 from .example import Example, ReadExample, concept_keys, loss_weights, read_example
 from .learner_state import pack_state, unpack_state
+from .losses import video_loss
 from .optimizers import OPTIMIZERS, new_optimizer
 from .plan import check_lesson
 from .processes import ALONE, Processes
 from .retention import remember_all
-from .step import LearningSettings, draw_step, new_adapters, rate_share, video_loss
+from .step import LearningSettings, draw_step, new_adapters, rate_share
 
 FORWARDS_PER_STEP = 4.0
 """A training step in forward passes: forward, recomputation, and a backward pass of about two."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..backbones.base import Backbone
 from ..backbones.video_form import VideoForm
-from ..concepts.kinds import KINDS, Kind
+from ..concepts.kinds import KINDS, Kind, Layers
 from ..errors import LearningError
 from .step import LearningSettings
 
@@ -32,15 +32,24 @@ class LearningNeed:
 
 
 def learning_need(
-    backbone: Backbone, kind: Kind, rank: int, latent_shape: Sequence[int], batch: int, bytes_per_value: int
+    backbone: Backbone,
+    kind: Kind,
+    rank: int,
+    latent_shape: Sequence[int],
+    batch: int,
+    bytes_per_value: int,
+    layers: Layers = "usual",
 ) -> LearningNeed:
     """Estimate for adapters of `rank` on clips of `latent_shape` [channels, frames, height, width]."""
-    wanted = set(backbone.site_ids(kind))
-    sites = [site for site in backbone.sites if site.id in wanted]
-    parameters = sum(rank * (site.in_features + site.out_features) for site in sites)
-    parameters += backbone.layers * backbone.text_width
+    parameters = adapter_values(backbone, kind, rank, layers) + backbone.layers * backbone.text_width
     activations = backbone.step_values(latent_shape) * batch * bytes_per_value
     return LearningNeed(parameters, parameters * 4 * WEIGHT_COPIES, activations)
+
+
+def adapter_values(backbone: Backbone, kind: Kind, rank: int, layers: Layers) -> int:
+    """How many numbers adapters of `rank` have on the Linears that a lesson trains."""
+    wanted = set(backbone.site_ids(kind, layers))
+    return sum(rank * (site.in_features + site.out_features) for site in backbone.sites if site.id in wanted)
 
 
 def bytes_to_write(backbone: Backbone, kind: Kind, settings: LearningSettings) -> int:
@@ -48,8 +57,7 @@ def bytes_to_write(backbone: Backbone, kind: Kind, settings: LearningSettings) -
 
     Class words are counted as `WORD_ROWS` text rows per layer; tokens and keys stand in the concept's header in base64.
     """
-    sites = [site for site in backbone.sites if site.id in set(backbone.site_ids(kind))]
-    adapters = 4 * sum(settings.rank * (site.in_features + site.out_features) for site in sites)
+    adapters = 4 * adapter_values(backbone, kind, settings.rank, settings.layers)
     rows = 4 * backbone.layers * backbone.text_width
     progress = 3 * (adapters + WORD_ROWS * rows) + 32 * settings.steps
     concept = adapters + 4 * (WORD_ROWS + 2) * rows // 3

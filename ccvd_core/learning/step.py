@@ -1,9 +1,9 @@
-"""What one step of learning is made of: settings, random draws, loss, learning rate (DESIGN 2.1)."""
+"""What one step of learning is made of: settings, random draws, learning rate (DESIGN 2.1)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..backbones.base import Backbone
 from ..concepts.concept import TOKEN_INJECTIONS, LowRank, TokenInjection
-from ..concepts.kinds import KINDS, Kind, Loss
+from ..concepts.kinds import LAYERS, Kind, Layers
 from ..errors import CCVDError
 from .optimizers import OPTIMIZERS
 from .retention import FORMS, RetentionForm
@@ -54,6 +54,8 @@ class LearningSettings:
     """Every picture is learned as a still clip of so many frames too; 1: as a single frame only. The base model's
     `VideoForm` says which numbers it can make."""
     seed: int = 0
+    layers: Layers = "usual"
+    """Which Linears get adapters, a row of `kinds.LAYERS`: those of the kind, or others."""
     optimizer: str = "adamw"
     """A row of `optimizers.py`. One that finds its rate itself reads neither `lr` nor `token_lr`."""
     weight_decay: float = 1e-2
@@ -86,6 +88,7 @@ class LearningSettings:
             "noise_from": (0 <= self.noise_from <= 1, "between 0 and 1", self.noise_from),
             "noise_to": (0 <= self.noise_to <= 1, "between 0 and 1", self.noise_to),
             "still_frames": (self.still_frames >= 1, "at least 1", self.still_frames),
+            "layers": (self.layers in LAYERS, f"one of {', '.join(LAYERS)}", self.layers),
             "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}", self.optimizer),
             "weight_decay": (0 <= self.weight_decay < 1, "at least 0 and below 1", self.weight_decay),
             "caption_dropout": (0 <= self.caption_dropout <= 1, "between 0 and 1", self.caption_dropout),
@@ -115,59 +118,10 @@ TIMESTEPS: Mapping[str, Mapping[str, float]] = {
 model's own; `shift` is how musubi-tuner and DiffSynth train flow matching."""
 
 
-def motion_loss(
-    prediction: Float[Tensor, "batch channels frames height width"],
-    target: Float[Tensor, "batch channels frames height width"],
-    appearance_share: float,
-    weight: Float[Tensor, "batch 1 frames height width"] | None = None,
-) -> Float[Tensor, ""]:
-    """Appearance-debiased loss: frame-to-frame differences of prediction and target (after MotionDirector, JointTuner).
-
-    What all frames share, the look of the clip, cancels in the differences; `appearance_share` of the ordinary loss
-    keeps the first frame anchored. `weight` says how much each place counts; a change counts as the later frame does. A
-    single frame has no changes: CCVDError.
-    """
-    if prediction.shape[2] < 2:
-        raise CCVDError("Changes from frame to frame need clips of at least 2 latent frames; got single pictures.")
-    error = target - prediction
-    changes = weighted_mean(error.diff(dim=2).square(), None if weight is None else weight[:, :, 1:])
-    return (1 - appearance_share) * changes + appearance_share * weighted_mean(error.square(), weight)
-
-
-def weighted_mean(
-    values: Float[Tensor, "batch channels frames height width"],
-    weight: Float[Tensor, "batch 1 frames height width"] | None,
-) -> Float[Tensor, ""]:
-    """sum(w v) / sum(w); the plain mean without weights."""
-    if weight is None:
-        return values.mean()
-    return (values * weight).sum() / (weight.sum() * values.shape[1]).clamp_min(1e-6)
-
-
-LOSSES: Mapping[Loss, Callable[[Tensor, Tensor, LearningSettings, Tensor | None], Tensor]] = {
-    "error": lambda prediction, target, _, weight: weighted_mean((prediction - target).square(), weight),
-    "changes": lambda prediction, target, settings, weight: motion_loss(
-        prediction, target, settings.appearance_share, weight
-    ),
-}
-"""What learning makes small, of prediction, target and how much each place counts."""
-
-
-def video_loss(
-    prediction: Float[Tensor, "batch channels frames height width"],
-    target: Float[Tensor, "batch channels frames height width"],
-    kind: Kind,
-    settings: LearningSettings,
-    weight: Float[Tensor, "batch 1 frames height width"] | None = None,
-) -> Float[Tensor, ""]:
-    """The loss that is this kind's own; `weight` says how much each place counts (None: alike)."""
-    return LOSSES[KINDS[kind].loss](prediction, target, settings, weight)
-
-
 def new_adapters(backbone: Backbone, kind: Kind, settings: LearningSettings) -> dict[str, LowRank]:
-    """On the Linears of this kind; A random, B zero (LoRA): the first step starts from the base model."""
+    """On the chosen Linears; A random, B zero (LoRA): the first step starts from the base model."""
     generator = torch.Generator().manual_seed(settings.seed)
-    wanted, rank = set(backbone.site_ids(kind)), settings.rank
+    wanted, rank = set(backbone.site_ids(kind, settings.layers)), settings.rank
     return {
         site.id: LowRank(
             torch.randn(rank, site.in_features, generator=generator) / site.in_features**0.5,

@@ -21,7 +21,7 @@ def check_memory(
     """What learning needs beside the model, made free. Raises LearningError when it cannot fit."""
     device = model.load_device
     shape = max(latents, key=Tensor.numel).shape
-    need = learning_need(backbone, kind, settings.rank, shape, settings.batch, backbone.dtype.itemsize)
+    need = learning_need(backbone, kind, settings.rank, shape, settings.batch, backbone.dtype.itemsize, settings.layers)
     memory.free_memory(need.total_bytes + model.model_size(), device)
     free: Any = memory.get_free_memory(device)
     check_fits(need, free)

@@ -18,8 +18,9 @@ from ccvd_core.concepts.kinds import KINDS, Kind
 from ccvd_core.errors import CCVDError, LearningError, UnknownConceptError
 from ccvd_core.learning.example import Example
 from ccvd_core.learning.learner import ConceptLearner
+from ccvd_core.learning.losses import motion_loss
 from ccvd_core.learning.plan import check_fits, learning_need, usual_settings
-from ccvd_core.learning.step import LearningSettings, motion_loss
+from ccvd_core.learning.step import LearningSettings
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.prompts.aggregation import AggregationSettings
 

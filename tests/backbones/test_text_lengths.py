@@ -15,7 +15,8 @@ from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
 from ccvd_core.errors import CCVDError
 from ccvd_core.learning.example import Example
 from ccvd_core.learning.learner import ConceptLearner
-from ccvd_core.learning.step import LearningSettings, draw_step, video_loss
+from ccvd_core.learning.losses import video_loss
+from ccvd_core.learning.step import LearningSettings, draw_step
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.regions.regional_prompt import predict_prompts, rows_of_one_length

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +14,16 @@ from torch import Tensor
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
+from ccvd_core.concepts.file import load_concept, save_concept
+from ccvd_core.concepts.kinds import KINDS, LAYERS, Kind, Layers
 from ccvd_core.errors import CCVDError, LearningError
 from ccvd_core.learning.example import Example, loss_weights
 from ccvd_core.learning.learner import ConceptLearner
-from ccvd_core.learning.step import LearningSettings, draw_step, motion_loss, video_loss
+from ccvd_core.learning.losses import motion_loss, video_loss
+from ccvd_core.learning.plan import bytes_to_write, learning_need
+from ccvd_core.learning.step import LearningSettings, draw_step
+from ccvd_core.prompts.aggregate import aggregate
+from ccvd_core.regions.regional_prompt import predict_prompts
 
 SETTINGS = LearningSettings(steps=12, rank=2, lr=1e-2, token_lr=1e-2, batch=2)
 
@@ -186,6 +193,44 @@ def test_what_a_mask_leaves_out_is_not_learned(model: Backbone):
     assert loss_weights(read[1:], 0.25) is None
 
 
+@pytest.mark.parametrize("layers", LAYERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_chosen_layers_learn_and_the_file_acts_as_any(
+    backbones: dict[str, Backbone], unets: dict[str, Backbone], kind: Kind, layers: Layers, tmp_path: Path
+):
+    for number, model in enumerate((backbones["diffusers"], unets["unet"])):
+        settings = replace(SETTINGS, layers=layers)
+        latents = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+        made = ConceptLearner(model, [Example(clip, "a <rex>") for clip in latents], "rex", kind, "dog", settings)
+        run(made, 2)
+        expected = [site for site in model.sites if LAYERS[layers].takes(kind, site.role, site.part)]
+        assert {site.id for site in expected} == set(made.concept().adapters)
+        assert all(value.any() for value in adapters(made).values()), "all of them have learned"
+        need = learning_need(model, kind, settings.rank, (4, 3, 8, 8), 2, 4, layers)
+        real = sum(lora.a.numel() + lora.b.numel() for lora in made.live_adapters().values()) + made._tokens.numel()
+        assert need.parameters == real
+        written = sum(2 * 4 * (site.in_features + site.out_features) for site in expected)
+        assert bytes_to_write(model, kind, settings) > 4 * written, "the concept, and the progress with two moments"
+        save_concept(made.concept(), tmp_path / f"{number}.safetensors", replace=False)
+        loaded = load_concept(tmp_path / f"{number}.safetensors")
+        assert loaded.settings["layers"] == layers
+        prompt = aggregate(model, "a <rex>", [loaded]).prompt
+        level = torch.full((1,), 0.5)
+        with torch.no_grad(), Attachment(model, [loaded.adapters]) as attachment:
+            plain = predict_prompts(model, latents[:1], level, [prompt])
+            with attachment.activate([prompt], latents.device):
+                assert not torch.equal(plain, predict_prompts(model, latents[:1], level, [prompt]))
+
+
+def test_queries_and_keys_are_what_they_are_called(backbones: dict[str, Backbone], unets: dict[str, Backbone]):
+    for model in (backbones["diffusers"], unets["unet"]):
+        ids = model.site_ids("motion", "queries and keys")
+        assert ids and {site.rsplit(".", 1)[1] for site in ids} == {"q", "k"}
+        assert all(".self_attn." in site for site in ids)
+        assert all(".ffn." in site.id for site in model.sites if site.part == "ffn")
+        assert all(site.id.endswith(f".{site.part}") for site in model.sites if site.part != "ffn")
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
@@ -195,6 +240,7 @@ def test_what_a_mask_leaves_out_is_not_learned(model: Backbone):
         ("ema", 1.0),
         ("frame_offset", -0.1),
         ("unmasked", 2.0),
+        ("layers", "none"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(setting: str, value: Any):

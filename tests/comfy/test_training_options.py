@@ -23,6 +23,7 @@ USUAL: dict[str, Any] = {
     "ema": 0.0,
     "frame_offset": 0.0,
     "unmasked": 0.1,
+    "layers": "usual",
 }
 
 

@@ -6,13 +6,15 @@ import ast
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
-from ccvd_core.concepts.kinds import KINDS, Kind
+from ccvd_core.concepts.kinds import KINDS, LAYERS, Kind, Part, Role
 from ccvd_core.errors import CCVDError
-from ccvd_core.learning.step import LearningSettings, motion_loss, video_loss
+from ccvd_core.learning.losses import motion_loss, video_loss
+from ccvd_core.learning.step import LearningSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CODE = [
@@ -60,6 +62,24 @@ b = {"motion": 1}[kind]
 def test_a_row_that_nothing_shows_is_refused() -> None:
     with pytest.raises(ValueError, match="motion: 1 latent frame or more"):
         replace(KINDS["motion"], least_latent_frames=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_choice_of_layers_takes_what_it_says(kind: Kind) -> None:
+    everything = {(role, part) for role in get_args(Role) for part in get_args(Part)}
+    taken = {name: {pair for pair in everything if row.takes(kind, *pair)} for name, row in LAYERS.items()}
+    own = {(role, part) for role, part in everything if role == KINDS[kind].role}
+    assert taken["usual"] == own and taken["all"] == everything
+    assert taken["text attention"] == {("subject", part) for part in get_args(Part)}
+    assert taken["queries and keys"] == {(KINDS[kind].role, part) for part in ("q", "k")}
+    assert len(taken) == 4, "a row that this test does not know"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_artists_are_told_of_every_choice_of_layers(language: str) -> None:
+    texts = json.loads((REPOSITORY / "locales" / language / "nodeDefs.json").read_text("utf-8"))
+    tooltip = texts["CCVD_TrainingOptions"]["inputs"]["layers"]["tooltip"]
+    assert [name for name in LAYERS if name not in tooltip] == []
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from training import Adapters, Batch, Model, OneLora, TaskData, parameters, trainable
 
-from ccvd_core.learning.step import LearningSettings, video_loss
+from ccvd_core.learning.losses import video_loss
+from ccvd_core.learning.step import LearningSettings
 
 SEARCH = (1e5, 1e7, 1e9)
 """lambda. Large, because F holds squares of small gradients."""
