@@ -100,6 +100,25 @@ class TrainingOptions(io.ComfyNode):
                     "looks; all, text attention, self-attention and feed-forward; queries and keys, half of the kind's "
                     "attention, for motions that take on the look of their clips.",
                 ),
+                io.Float.Input(
+                    "class_weight",
+                    default=0.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.05,
+                    round=False,
+                    tooltip="Weight of the loss on class pictures, which the model itself makes of the class words "
+                    "before the first step: they hold the model to what it knew (prior preservation). 1 is usual, and "
+                    "makes each step take about twice as long; 0 switches it off.",
+                ),
+                io.Int.Input(
+                    "class_pictures",
+                    default=4,
+                    min=1,
+                    max=100,
+                    tooltip="How many class pictures are made, at the sizes of your own; each takes 20 sampling steps. "
+                    "Only with class_weight.",
+                ),
             ],
             outputs=[TrainingOptionsType.Output("options")],
         )
@@ -116,6 +135,8 @@ class TrainingOptions(io.ComfyNode):
         frame_offset: float,
         unmasked: float,
         layers: str,
+        class_weight: float,
+        class_pictures: int,
     ) -> io.NodeOutput:
         chosen = {
             "optimizer": optimizer,
@@ -125,6 +146,8 @@ class TrainingOptions(io.ComfyNode):
             "frame_offset": frame_offset,
             "unmasked": unmasked,
             "layers": layers,
+            "class_weight": class_weight,
+            "class_pictures": class_pictures,
             **TIMESTEPS[timesteps],
         }
         return io.NodeOutput({**chosen, "batch": batch} if batch else chosen)

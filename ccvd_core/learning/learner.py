@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..attaching.attachment import Attachment
 from ..backbones.base import Backbone
@@ -20,15 +19,15 @@ from ..errors import LearningError
 from ..prompts.aggregate import row_gates
 from ..prompts.concept_prompt import ConceptPrompt
 from ..prompts.concept_tokens import PlacedTokens, encoder_for, own_rows
-from ..regions.regional_prompt import predict_prompts, rows_of_one_length
-from .example import Example, ReadExample, concept_keys, loss_weights, read_example
-from .learner_state import pack_state, unpack_state
-from .losses import video_loss
-from .optimizers import OPTIMIZERS, new_optimizer
+from ..regions.regional_prompt import predict_prompts
+from .batch_loss import batch_loss
+from .class_pictures import CLASS_STEPS, ClassPictures
+from .example import Example, ReadExample, concept_keys, read_example
 from .plan import check_lesson
 from .processes import ALONE, Processes
 from .retention import remember_all
-from .step import LearningSettings, draw_step, new_adapters, rate_share
+from .step import LearningSettings, draw_step, new_adapters
+from .trained import Learned, Trained
 
 FORWARDS_PER_STEP = 4.0
 """A training step in forward passes: forward, recomputation, and a backward pass of about two."""
@@ -38,11 +37,12 @@ ENCODER_PASSES_PER_STEP = 3.0
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did: `loss` on the video, `retention` penalty (before lambda)."""
+    """What one step did: `loss` on the video, `retention` penalty (before lambda), `class_loss` (before its weight)."""
 
     step: int
     loss: float
     retention: float
+    class_loss: float = 0.0
 
 
 class ConceptLearner:
@@ -80,26 +80,18 @@ class ConceptLearner:
             bare = [replace(example, caption=f"<{name}>") for example in examples]
             read = (read_example(example, backbone, name, class_words, self._device) for example in bare)
             self._name_alone = dict(enumerate(read))
-        self._adapters = {
-            site: (nn.Parameter(lora.a.to(self._device)), nn.Parameter(lora.b.to(self._device)))
-            for site, lora in new_adapters(backbone, kind, settings).items()
-        }
         words = self._examples[0].word_rows
         check_words_fit(name, backbone.layers, words, backbone.text_width)
-        self._tokens = nn.Parameter(
-            torch.zeros(backbone.layers, words, backbone.text_width, device=self._device),
-            requires_grad=settings.tokens,
-        )
-        groups: list[dict[str, Any]] = [
-            {"params": [p for ab in self._adapters.values() for p in ab], "lr": settings.lr}
-        ]
-        if settings.tokens:
-            groups.append({"params": [self._tokens], "lr": settings.token_lr, "weight_decay": 0.0})
-        self._optimizer = new_optimizer(settings.optimizer, groups, settings.weight_decay)
-        self._means = [value.detach().clone() for value in self._parameters()] if settings.ema else []
+        tokens = torch.zeros(backbone.layers, words, backbone.text_width)
+        start = Learned(new_adapters(backbone, kind, settings), tokens)
+        self._trained = Trained(start, settings, self._device)
+        self._class_pictures = None
+        if settings.class_weight:
+            self._class_pictures = ClassPictures(backbone, class_words, kind, self._examples, settings)
+        sites = self._trained.adapters
         self._retention = remember_all(
             settings.retention_form,
-            ({site: lora.b for site, lora in concept.adapters.items() if site in self._adapters} for concept in earlier)
+            ({site: lora.b for site, lora in concept.adapters.items() if site in sites} for concept in earlier)
             if settings.retention
             else (),
         ).to(self._device)
@@ -126,11 +118,11 @@ class ConceptLearner:
 
     def live_adapters(self) -> dict[str, LowRank]:
         """The adapters being learned, with their gradients."""
-        return {site: LowRank(a, b) for site, (a, b) in self._adapters.items()}
+        return dict(self._trained.live().adapters)
 
     def prompt(self, example: ReadExample) -> ConceptPrompt:
         """An example's prompt with this concept alone at full weight, its text adapters on its own rows."""
-        placed = example.place(self.backbone, self._name, self._tokens, self._settings.token_injection)
+        placed = example.place(self.backbone, self._name, self._trained.tokens, self._settings.token_injection)
         return ConceptPrompt(
             example.context,
             placed,
@@ -152,96 +144,82 @@ class ConceptLearner:
         plain = self._plain(example.context, example)
         began = time.perf_counter()
         predict_prompts(self.backbone, clean, t, [plain] * len(clean)).sum().item()
-        model = FORWARDS_PER_STEP * (time.perf_counter() - began)
+        forward = time.perf_counter() - began
+        model, making = FORWARDS_PER_STEP * forward, 0.0
+        if self._class_pictures is not None:
+            model *= 2
+            making = 0.0 if self._class_pictures.made else 2 * CLASS_STEPS * self._settings.class_pictures * forward
         reading = 0.0
         if self._settings.tokens and self._settings.token_injection == "encoder":
             began = time.perf_counter()
             self.prompt(example)
             reading = ENCODER_PASSES_PER_STEP * (time.perf_counter() - began) * self._settings.batch
-        return (model + reading) * (self._settings.steps - self.done)
+        return making + (model + reading) * (self._settings.steps - self.done)
+
+    def prepare(
+        self,
+        attachment: Attachment,
+        say: Callable[[str], None] = lambda text: None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        """What comes before the first step: class pictures, where they are wanted. `tick` may raise to stop."""
+        if self._class_pictures is not None:
+            self._class_pictures.make(self.backbone, attachment, say, tick)
 
     def step(self, attachment: Attachment) -> StepReport:
         """One optimizer step. `attachment` must be attached to the backbone."""
+        self.prepare(attachment)
         settings = self._settings
         drawn = draw_step([example.latents.shape for example in self._examples], settings, self.done)
-        mine = list(self._processes.share(len(drawn.rows)))
+        drawn = drawn.part(self._processes.share(len(drawn.rows)))
         examples = [
-            self._name_alone[drawn.rows[at]] if drawn.name_alone[at] else self._examples[drawn.rows[at]] for at in mine
+            self._name_alone[row] if alone else self._examples[row]
+            for row, alone in zip(drawn.rows, drawn.name_alone, strict=True)
         ]
-        weight = loss_weights(examples, settings.unmasked)
-        clean = torch.stack([example.latents for example in examples])
-        path, noise = self.backbone.noise_path, drawn.noise[mine].to(clean)
-        level = path.level(drawn.times[mine].to(clean))
-        noisy, target = path.mix(clean, noise, level), path.target(clean, noise, level)
-        loss = torch.zeros((), device=clean.device)
-        everyone = [self.prompt(example) for example in examples]
-        for rows in rows_of_one_length(everyone):
-            attachment.set_adapters([self.live_adapters()])
-            prompts = [everyone[row] for row in rows]
-            with attachment.activate(prompts, clean.device):
-                prediction = predict_prompts(self.backbone, noisy[rows], level[rows], prompts).float()
-                counts = None if weight is None else weight[rows]
-                part = video_loss(prediction, target[rows], self._kind, settings, counts) * (len(rows) / len(examples))
-                # Inside `activate`: recomputed blocks read the attachment's state again.
-                part.backward()
-            loss += part.detach()
-        self._processes.average([*(p.grad for p in self._parameters() if p.grad is not None), loss])
-        apart = self._retention.loss({site: b for site, (_, b) in self._adapters.items()}).to(loss)
+        learned = self._trained.live()
+        prompts = [self.prompt(example) for example in examples]
+        loss = batch_loss(self.backbone, attachment, learned, examples, prompts, drawn, self._kind, settings)
+        kept = torch.zeros_like(loss)
+        if self._class_pictures is not None:
+            kept = self._class_pictures.loss(self.backbone, attachment, learned, self.done, self._processes)
+        self._processes.average([*self._trained.gradients(), loss, kept])
+        apart = self._retention.loss({site: low_rank.b for site, low_rank in learned.adapters.items()}).to(loss)
         if apart.requires_grad:
             (settings.retention * apart).backward()
-        self._update(loss + settings.retention * apart.detach())
+        total = loss + settings.class_weight * kept + settings.retention * apart.detach()
+        self._trained.update(total, self.done)
         self.done += 1
-        return StepReport(self.done, loss.item(), apart.item())
-
-    def _parameters(self) -> list[nn.Parameter]:
-        return [p for ab in self._adapters.values() for p in ab] + [self._tokens]
-
-    def _update(self, total: Tensor) -> None:
-        norm = nn.utils.clip_grad_norm_(self._parameters(), 1.0)
-        if not (torch.isfinite(total) and torch.isfinite(norm)):
-            self._optimizer.zero_grad()
-            became = "too steep to follow" if torch.isfinite(total) else total.item()
-            raise LearningError(
-                f"The loss became {became} at step {self.done + 1}. Lower the learning rate (a third of it is a good "
-                "next try), or look for damaged pictures."
-            )
-        share = rate_share(self.done, self._settings.steps)
-        own_rate = OPTIMIZERS[self._settings.optimizer].own_rate
-        rates = (1.0, 1.0) if own_rate else (self._settings.lr, self._settings.token_lr)
-        for group, lr in zip(self._optimizer.param_groups, rates, strict=False):
-            group["lr"] = lr * share
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        if self._means:
-            # Early on the mean of few steps: a decay of 0.99 would remember the start for hundreds.
-            kept = min(self._settings.ema, (self.done + 1) / (self.done + 10))
-            torch._foreach_lerp_(self._means, [value.detach() for value in self._parameters()], 1 - kept)
+        return StepReport(self.done, loss.item(), apart.item(), kept.item())
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on, as plain tensors (safetensors can hold it)."""
-        return pack_state(self.done, self._tokens, self._adapters, self._optimizer, self._means)
+        return self._trained.state(self.done, self._beside())
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from `state()` of a learner built with the same arguments. Raises LearningError if it does not fit."""
-        self.done = unpack_state(state, self._tokens, self._adapters, self._optimizer, self._means)
+        self.done = self._trained.load(state, self._beside())
+        if self._class_pictures is not None:
+            self._class_pictures.made = self.done > 0
+
+    def _beside(self) -> dict[str, Tensor]:
+        return {} if self._class_pictures is None else self._class_pictures.tensors()
 
     @torch.no_grad()
     def concept(self, preview: bytes | None = None) -> Concept:
         """The concept as learned so far: of the running mean, where there is one."""
-        *values, tokens = self._means or self._parameters()
-        adapters = dict(zip(self._adapters, zip(values[::2], values[1::2], strict=True), strict=True))
+        learned = self._trained.named(self._trained.current())
         keys, class_keys = concept_keys(
-            self.backbone, self._examples, self._name, tokens.detach(), self._settings.token_injection
+            self.backbone, self._examples, self._name, learned.tokens, self._settings.token_injection
         )
         return Concept(
             self._name,
             self._kind,
             self._class_words,
             {
-                site: LowRank(a.detach().float().cpu().clone(), b.detach().float().cpu().clone())
-                for site, (a, b) in adapters.items()
+                site: LowRank(lora.a.float().cpu().clone(), lora.b.float().cpu().clone())
+                for site, lora in learned.adapters.items()
             },
-            tokens.detach().float().cpu().clone(),
+            learned.tokens.float().cpu().clone(),
             keys.cpu(),
             class_keys.cpu(),
             self.backbone.fingerprint,

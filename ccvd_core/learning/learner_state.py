@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -17,9 +17,9 @@ def pack_state(
     tokens: Tensor,
     adapters: Mapping[str, tuple[Tensor, Tensor]],
     optimizer: torch.optim.Optimizer,
-    means: Sequence[Tensor] = (),
+    others: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Everything needed to go on: steps done, parameters, their running means, and what the optimizer remembers."""
+    """Everything needed to go on: steps done, parameters, what the optimizer remembers, and `others` by their names."""
     state = {"done": torch.tensor(done), "tokens": tokens.detach()}
     for site, (a, b) in adapters.items():
         state[f"{site}.a"], state[f"{site}.b"] = a.detach(), b.detach()
@@ -31,7 +31,7 @@ def pack_state(
         for key, value in group.items():
             if isinstance(value, float) and key != "lr":
                 state[f"{OPTIMIZER}{GROUP}{index}.{key}"] = torch.tensor(value, dtype=torch.float64)
-    state |= {f"mean.{index}": value for index, value in enumerate(means)}
+    state |= {key: value.detach() for key, value in (others or {}).items()}
     return {key: value.contiguous() for key, value in state.items()}
 
 
@@ -41,13 +41,13 @@ def unpack_state(
     tokens: Tensor,
     adapters: Mapping[str, tuple[Tensor, Tensor]],
     optimizer: torch.optim.Optimizer,
-    means: Sequence[Tensor] = (),
+    others: Mapping[str, Tensor] | None = None,
 ) -> int:
-    """Put a packed state into these parameters and this optimizer; returns the steps done.
+    """Put a packed state into these parameters, this optimizer and `others`; returns the steps done.
 
     Raises LearningError, before anything is changed, for the state of other parameters.
     """
-    mine, theirs = shapes(pack_state(0, tokens, adapters, optimizer, means)), shapes(state)
+    mine, theirs = shapes(pack_state(0, tokens, adapters, optimizer, others)), shapes(state)
     if mine != theirs:
         differ = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
         raise LearningError(f"The saved progress does not fit these settings ({', '.join(differ[:3])}); start afresh.")
@@ -64,8 +64,8 @@ def unpack_state(
         a.copy_(state[f"{site}.a"])
         b.copy_(state[f"{site}.b"])
     tokens.copy_(state["tokens"])
-    for index, mean in enumerate(means):
-        mean.copy_(state[f"mean.{index}"])
+    for key, value in (others or {}).items():
+        value.copy_(state[key])
     optimizer.load_state_dict(remembered)
     return int(state["done"])
 

@@ -52,8 +52,10 @@ class LessonLoop:
     def run(self, on_step: Callable[[StepReport], None] = lambda report: None) -> None:
         """Every step that is left; progress is saved now and then, and a save that fails does not stop the lesson."""
         learner, total, saved = self._learner, self._settings.steps, time.monotonic()
-        clock, losses = Clock(learner.done, total), self._progress.losses
+        losses = self._progress.losses
         with self._attachment, learner.backbone.checkpointing():
+            learner.prepare(self._attachment, self._say, self._tick)
+            clock = Clock(learner.done, total)
             while learner.done < total:
                 self._tick()
                 report = learner.step(self._attachment)

@@ -14,6 +14,8 @@ from .step import LearningSettings
 
 GIB = 1024**3
 WORD_ROWS = 8
+LATENT_PIXELS = 8
+"""Pixels per number of their latents: 16 of Wan's and of 3D UNets' latents, and room for larger pictures."""
 WEIGHT_COPIES = 4
 """fp32 weight, gradient and AdamW's two moments."""
 
@@ -56,10 +58,14 @@ def bytes_to_write(backbone: Backbone, kind: Kind, settings: LearningSettings) -
     """What a lesson writes at most: its progress (weights and AdamW's two moments), and the concept itself.
 
     Class words are counted as `WORD_ROWS` text rows per layer; tokens and keys stand in the concept's header in base64.
+    Class pictures are counted at the usual size of the model's clips, a number per `LATENT_PIXELS` pixels.
     """
     adapters = 4 * adapter_values(backbone, kind, settings.rank, settings.layers)
     rows = 4 * backbone.layers * backbone.text_width
     progress = 3 * (adapters + WORD_ROWS * rows) + 32 * settings.steps
+    if settings.class_weight:
+        form = backbone.video
+        progress += 4 * settings.class_pictures * form.area * form.length // LATENT_PIXELS
     concept = adapters + 4 * (WORD_ROWS + 2) * rows // 3
     return progress + concept + 1024**2
 

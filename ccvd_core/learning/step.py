@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,9 @@ from .optimizers import OPTIMIZERS
 from .retention import FORMS, RetentionForm
 
 LEAST_NOISE_RANGE = 0.01
+SEED_STRIDE, STREAM_STRIDE = 1_000_003, 200_000
+"""Between the generators' seeds of two lessons, and of two streams of one: more than a lesson has steps. A generator
+reads the lower 32 bits of its seed, so that they are added up."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class LearningSettings:
     clip are learned too, and do not stick to a motion (offset noise, per frame as in JointTuner)."""
     unmasked: float = 0.1
     """Weight of the loss outside an example's mask, where it has one; inside it is 1."""
+    class_weight: float = 0.0
+    """Weight of the loss on class pictures (see `class_pictures.py`); 0: none are made."""
+    class_pictures: int = 4
 
     def __post_init__(self) -> None:
         checks = {
@@ -95,6 +101,8 @@ class LearningSettings:
             "ema": (0 <= self.ema < 1, "at least 0 and below 1", self.ema),
             "frame_offset": (0 <= self.frame_offset <= 1, "between 0 and 1", self.frame_offset),
             "unmasked": (0 <= self.unmasked <= 1, "between 0 and 1", self.unmasked),
+            "class_weight": (0 <= self.class_weight <= 10, "between 0 and 10", self.class_weight),
+            "class_pictures": (1 <= self.class_pictures <= 100, "between 1 and 100", self.class_pictures),
             "appearance_share": (0 <= self.appearance_share <= 1, "between 0 and 1", self.appearance_share),
         }
         for name, (good, expected, got) in checks.items():
@@ -142,13 +150,20 @@ class StepDraw:
     name_alone: tuple[bool, ...]
     """Whether an example's caption is dropped, up to the concept's name."""
 
+    def part(self, places: Iterable[int]) -> StepDraw:
+        """What is drawn for these places of the batch."""
+        some = list(places)
+        rows, alone = (tuple(values[at] for at in some) for values in (self.rows, self.name_alone))
+        return StepDraw(rows, self.noise[some], self.times[some], alone)  # type: ignore[arg-type]
 
-def draw_step(shapes: Sequence[Sequence[int]], settings: LearningSettings, step: int) -> StepDraw:
+
+def draw_step(shapes: Sequence[Sequence[int]], settings: LearningSettings, step: int, stream: int = 0) -> StepDraw:
     """The draw of a step from examples with latents of these shapes; the seed and the step's number decide it.
 
-    A batch is of one shape: pictures and clips of different sizes never share a step.
+    `stream` tells apart what is drawn in one step for different things. A batch is of one shape: pictures and clips of
+    different sizes never share a step.
     """
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+    generator = torch.Generator().manual_seed(settings.seed * SEED_STRIDE + stream * STREAM_STRIDE + step)
     first = int(torch.randint(len(shapes), (), generator=generator))
     alike = [row for row, shape in enumerate(shapes) if shape == shapes[first]]
     others = torch.randint(len(alike), (settings.batch - 1,), generator=generator)

@@ -100,7 +100,7 @@ def test_an_interrupted_lesson_goes_on_as_if_it_had_not_been(
 def test_an_optimizer_that_finds_its_own_rate_gets_the_schedule_alone(model: Backbone, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "prodigyopt", SimpleNamespace(Prodigy=Prodigious))
     made = trained(model, replace(SETTINGS, optimizer="prodigy"), 3)
-    assert {group["lr"] for group in made._optimizer.param_groups} == {1.0}
+    assert {group["lr"] for group in made._trained.optimizer.param_groups} == {1.0}
     other = trained(model, replace(SETTINGS, optimizer="prodigy", lr=1e-5), 3)
     assert same(made, other), "lr is not read"
 
@@ -113,19 +113,20 @@ def test_a_package_that_is_missing_is_asked_for(model: Backbone, monkeypatch: py
 
 def test_the_running_mean_is_the_mean_that_it_says(model: Backbone):
     decay, made = 0.6, learner(model, replace(SETTINGS, ema=0.6))
-    means = [value.detach().clone() for value in made._parameters()]
+    means = [value.detach().clone() for value in made._trained.parameters()]
     for step in range(5):
         run(made, 1)
         kept = min(decay, (step + 1) / (step + 10))
         means = [
-            kept * mean + (1 - kept) * value.detach() for mean, value in zip(means, made._parameters(), strict=True)
+            kept * mean + (1 - kept) * value.detach()
+            for mean, value in zip(means, made._trained.parameters(), strict=True)
         ]
     concept = made.concept()
     torch.testing.assert_close(concept.tokens, means[-1])
     site = next(iter(concept.adapters))
     torch.testing.assert_close(concept.adapters[site].a, means[0])
     torch.testing.assert_close(concept.adapters[site].b, means[1])
-    assert not torch.equal(concept.tokens, made._tokens.detach())
+    assert not torch.equal(concept.tokens, made._trained.tokens.detach())
 
 
 def test_dropped_captions_are_the_name_alone(model: Backbone):
@@ -207,7 +208,10 @@ def test_the_chosen_layers_learn_and_the_file_acts_as_any(
         assert {site.id for site in expected} == set(made.concept().adapters)
         assert all(value.any() for value in adapters(made).values()), "all of them have learned"
         need = learning_need(model, kind, settings.rank, (4, 3, 8, 8), 2, 4, layers)
-        real = sum(lora.a.numel() + lora.b.numel() for lora in made.live_adapters().values()) + made._tokens.numel()
+        real = (
+            sum(lora.a.numel() + lora.b.numel() for lora in made.live_adapters().values())
+            + made._trained.tokens.numel()
+        )
         assert need.parameters == real
         written = sum(2 * 4 * (site.in_features + site.out_features) for site in expected)
         assert bytes_to_write(model, kind, settings) > 4 * written, "the concept, and the progress with two moments"
@@ -241,6 +245,8 @@ def test_queries_and_keys_are_what_they_are_called(backbones: dict[str, Backbone
         ("frame_offset", -0.1),
         ("unmasked", 2.0),
         ("layers", "none"),
+        ("class_weight", -1.0),
+        ("class_pictures", 0),
     ],
 )
 def test_settings_that_cannot_be_are_refused(setting: str, value: Any):

@@ -24,6 +24,8 @@ USUAL: dict[str, Any] = {
     "frame_offset": 0.0,
     "unmasked": 0.1,
     "layers": "usual",
+    "class_weight": 0.0,
+    "class_pictures": 4,
 }
 
 
@@ -49,12 +51,14 @@ def settings_of(server: ComfyServer, library: str) -> dict[str, Any]:
 def test_what_is_chosen_is_what_it_learns_with(server: ComfyServer) -> None:
     graph = Graph()
     chosen = options(
-        graph, optimizer="adafactor", batch=2, timesteps="high noise", caption_dropout=0.5, ema=0.9, frame_offset=0.1
-    )
+        graph, optimizer="adafactor", batch=2, timesteps="high noise", caption_dropout=0.5, ema=0.9, frame_offset=0.1,
+        layers="queries and keys", class_weight=0.5, class_pictures=1,
+    )  # fmt: skip
     lesson(graph, "chosen", options=chosen.out())
     run(server, graph)
     found = settings_of(server, "chosen")
     assert (found["optimizer"], found["batch"], found["time_shift"]) == ("adafactor", 2, 5.0)
+    assert (found["layers"], found["class_weight"], found["class_pictures"]) == ("queries and keys", 0.5, 1)
     assert (found["caption_dropout"], found["ema"], found["frame_offset"]) == (0.5, 0.9, 0.1)
 
 
