@@ -62,7 +62,8 @@ class LessonLoop:
                 losses.append(report.loss)
                 if report.step % 5 == 0 or report.step == 1:
                     left = minutes(clock.left(report.step))
-                    self._say(f"step {report.step}/{total}  loss {mean(losses[-20:]):.4f}  {left} left")
+                    kept = f"  class {report.class_loss:.4f}" if self._settings.class_weight else ""
+                    self._say(f"step {report.step}/{total}  loss {mean(losses[-20:]):.4f}{kept}  {left} left")
                 on_step(report)
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self.keep()
