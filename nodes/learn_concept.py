@@ -205,6 +205,14 @@ class LearnConcept(io.ComfyNode):
                     optional=True,
                     tooltip="From Training Options: optimizer, batch, caption dropout and more.",
                 ),
+                io.String.Input(
+                    "sample_prompts",
+                    optional=True,
+                    multiline=True,
+                    default="",
+                    tooltip="Up to two prompts with <name> in them, one a line, drawn instead of the preview every "
+                    "`preview_every` steps: one picture with a row for each, a column for each time.",
+                ),
             ],
             outputs=[
                 LibraryType.Output("library_out", display_name="library"),

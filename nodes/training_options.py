@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..ccvd_core.concepts.kinds import LAYERS
 from ..ccvd_core.learning.optimizers import OPTIMIZERS
-from ..ccvd_core.learning.step import TIMESTEPS
+from ..ccvd_core.learning.step import KEEPS, TIMESTEPS
 from .host.libraries import TrainingOptionsType
 from .host.search_words import SEARCH_WORDS
 
@@ -119,6 +119,21 @@ class TrainingOptions(io.ComfyNode):
                     tooltip="How many class pictures are made, at the sizes of your own; each takes 20 sampling steps. "
                     "Only with class_weight.",
                 ),
+                io.Combo.Input(
+                    "keep",
+                    options=list(KEEPS),
+                    default="last",
+                    tooltip="Which step becomes the concept: the last, or the best by a validation loss, on one in ten "
+                    "pictures or clips held out of ten or more, on a lesson's own otherwise.",
+                ),
+                io.Int.Input(
+                    "validate_every",
+                    default=50,
+                    min=1,
+                    max=100000,
+                    tooltip="Steps between two validation losses; each costs as much as four steps at most. Only with "
+                    "keep best.",
+                ),
             ],
             outputs=[TrainingOptionsType.Output("options")],
         )
@@ -137,6 +152,8 @@ class TrainingOptions(io.ComfyNode):
         layers: str,
         class_weight: float,
         class_pictures: int,
+        keep: str,
+        validate_every: int,
     ) -> io.NodeOutput:
         chosen = {
             "optimizer": optimizer,
@@ -148,6 +165,8 @@ class TrainingOptions(io.ComfyNode):
             "layers": layers,
             "class_weight": class_weight,
             "class_pictures": class_pictures,
+            "keep": keep,
+            "validate_every": validate_every,
             **TIMESTEPS[timesteps],
         }
         return io.NodeOutput({**chosen, "batch": batch} if batch else chosen)

@@ -26,6 +26,7 @@ from ..learning.media import to_floats
 from ..learning.plan import bytes_to_write, check_fits, learning_need
 from ..learning.processes import ALONE, Processes
 from ..learning.step import LearningSettings
+from ..learning.validation import kept_note
 
 Say = Callable[[str], None]
 
@@ -111,8 +112,10 @@ def teach(
         loop.keep()
         raise
     progress.remove()
-    losses = progress.losses
+    losses, note = progress.losses, kept_note(concept.settings)
     say(f"Learned <{name}> in {learner.done} steps, loss {mean(losses[:20]):.4f} -> {mean(losses[-20:]):.4f}")
+    if note:
+        say(note)
     return concept
 
 
@@ -121,5 +124,5 @@ def encoded(model: WholeModel, lesson: Lesson, still_frames: int, say: Say) -> l
     media, examples = list(pieces(lesson.items, lesson.captions, still_frames)), []
     for number, piece in enumerate(media, 1):
         say(f"Encoding {number} of {len(media)}")
-        examples.append(Example(model.to_latents(to_floats(piece.pixels)), piece.caption))
+        examples.append(Example(model.to_latents(to_floats(piece.pixels)), piece.caption, item=piece.item))
     return examples

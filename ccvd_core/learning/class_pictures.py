@@ -27,6 +27,7 @@ from ..prompts.mentions import Prompt
 from ..sampling import sample
 from .batch_loss import batch_loss
 from .example import ReadExample
+from .lesson_prompts import plain_prompt
 from .processes import ALONE, Processes
 from .step import SEED_STRIDE, STREAM_STRIDE, LearningSettings, draw_step
 from .trained import Learned
@@ -78,7 +79,9 @@ class ClassPictures:
             say(f"Making class picture {number} of {len(self._pictures)}")
             seed = self._settings.seed * SEED_STRIDE + MAKING_STREAM * STREAM_STRIDE + number
             noise = torch.randn(1, *picture.latents.shape, generator=torch.Generator().manual_seed(seed))
-            prompt, negative = (self._plain(backbone, text, picture) for text in (picture.context, self._negative))
+            prompt, negative = (
+                plain_prompt(backbone, text, picture.shown) for text in (picture.context, self._negative)
+            )
             latents = sample(
                 backbone, attachment, [prompt], negative, noise.to(picture.latents), CLASS_STEPS, on_step=tick
             )
@@ -106,7 +109,3 @@ class ClassPictures:
         reached = 0.0 if self._settings.own_words_only else 1.0
         gates = torch.full((len(picture.context), 1), reached, device=picture.context.device)
         return ConceptPrompt(picture.context, (), everywhere, gates, picture.shown)
-
-    def _plain(self, backbone: Backbone, context: Tensor, picture: ReadExample) -> ConceptPrompt:
-        nothing = torch.zeros(backbone.layers, 1, device=context.device)
-        return ConceptPrompt(context, (), nothing, torch.zeros(len(context), 1, device=context.device), picture.shown)

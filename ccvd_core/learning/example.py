@@ -27,6 +27,8 @@ class Example:
     caption: str
     shown: Mapping[str, Any] = field(default_factory=dict)
     mask: Float[Tensor, "1 frames height width"] | None = None
+    item: int | None = None
+    """Number of the picture or clip that it is of; None: of one of its own."""
 
 
 @dataclass(frozen=True)

@@ -16,23 +16,19 @@ from ..concepts.concept import Concept, LowRank, check_name
 from ..concepts.file import check_words_fit
 from ..concepts.kinds import Kind
 from ..errors import LearningError
-from ..prompts.aggregate import row_gates
 from ..prompts.concept_prompt import ConceptPrompt
-from ..prompts.concept_tokens import PlacedTokens, encoder_for, own_rows
-from ..regions.regional_prompt import predict_prompts
+from ..prompts.concept_tokens import encoder_for
 from .batch_loss import batch_loss
 from .class_pictures import CLASS_STEPS, ClassPictures
+from .clock import ENCODER_PASSES_PER_STEP, FORWARDS_PER_STEP, forward_seconds
 from .example import Example, ReadExample, concept_keys, read_example
+from .lesson_prompts import plain_prompt, taught_prompt
 from .plan import check_lesson
 from .processes import ALONE, Processes
 from .retention import remember_all
 from .step import LearningSettings, draw_step, new_adapters
 from .trained import Learned, Trained
-
-FORWARDS_PER_STEP = 4.0
-"""A training step in forward passes: forward, recomputation, and a backward pass of about two."""
-ENCODER_PASSES_PER_STEP = 3.0
-"""The same of the text encoder, where tokens are learned before it; nothing of it is recomputed."""
+from .validation import Validation, split
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,11 @@ class ConceptLearner:
         if settings.tokens and settings.token_injection == "encoder":
             encoder_for(backbone, name)
         check_lesson(backbone.video, kind, settings, [example.latents.shape[1] for example in examples])
-        self._examples = [read_example(example, backbone, name, class_words, self._device) for example in examples]
+        examples, held = split(examples) if settings.keep == "best" else (examples, [])
+        self._examples, out = (
+            [read_example(example, backbone, name, class_words, self._device) for example in some]
+            for some in (examples, held)
+        )
         self._name_alone: dict[int, ReadExample] = {}
         if settings.caption_dropout:
             bare = [replace(example, caption=f"<{name}>") for example in examples]
@@ -89,6 +89,9 @@ class ConceptLearner:
         if settings.class_weight:
             self._class_pictures = ClassPictures(backbone, class_words, kind, self._examples, settings)
         sites = self._trained.adapters
+        self._validation = None
+        if settings.keep == "best":
+            self._validation = Validation(self._examples, out, kind, settings, self._trained.current())
         self._retention = remember_all(
             settings.retention_form,
             ({site: lora.b for site, lora in concept.adapters.items() if site in sites} for concept in earlier)
@@ -106,49 +109,57 @@ class ConceptLearner:
         """Shape of the first example's latents."""
         return self._examples[0].latents.shape
 
-    def preview_prompts(self, negative: Float[Tensor, "rows width"]) -> tuple[ConceptPrompt, ConceptPrompt]:
-        """The first caption with the concept as it is now, and a plain prompt of this context."""
-        return self.prompt(self._examples[0]), self._plain(negative, self._examples[0])
+    def current(self) -> Learned:
+        """The concept as it would be after this step: of the running mean, where there is one."""
+        return self._trained.named(self._trained.current())
 
-    def _plain(self, context: Float[Tensor, "rows width"], example: ReadExample) -> ConceptPrompt:
-        """A prompt in which the concept takes no part, shown what the example is shown."""
-        nothing = torch.zeros(self.backbone.layers, 1, device=self._device)
-        context = context.to(self._device, torch.float32)
-        return ConceptPrompt(context, (), nothing, torch.zeros(len(context), 1, device=self._device), example.shown)
+    def kept(self) -> Learned:
+        """The concept as it is kept: of the best step so far, where that was asked for; else of this one."""
+        best = None if self._validation is None else self._validation.best()
+        if best is None:
+            return self.current()
+        return self._trained.named([value.to(self._device) for value in best])
+
+    def read_sample(self, prompt: str) -> ReadExample:
+        """A prompt to be drawn while learning, at the size of the first example and shown what that is shown.
+
+        Raises LearningError if it does not name the concept.
+        """
+        first = self._examples[0]
+        example = Example(first.latents, prompt, first.shown)
+        return read_example(example, self.backbone, self._name, self._class_words, self._device)
+
+    def preview_prompts(
+        self, negative: Float[Tensor, "rows width"], learned: Learned, sample: ReadExample | None = None
+    ) -> tuple[ConceptPrompt, ConceptPrompt]:
+        """A sample or the first caption, with the concept as it is in `learned`, and a plain prompt of this context."""
+        example = sample or self._examples[0]
+        negative = negative.to(self._device, torch.float32)
+        return self.prompt(example, learned.tokens), plain_prompt(self.backbone, negative, example.shown)
 
     def live_adapters(self) -> dict[str, LowRank]:
         """The adapters being learned, with their gradients."""
         return dict(self._trained.live().adapters)
 
-    def prompt(self, example: ReadExample) -> ConceptPrompt:
-        """An example's prompt with this concept alone at full weight, its text adapters on its own rows."""
-        placed = example.place(self.backbone, self._name, self._trained.tokens, self._settings.token_injection)
-        return ConceptPrompt(
-            example.context,
-            placed,
-            torch.ones(self.backbone.layers, 1, device=self._device),
-            self._own_rows(example, placed),
-            example.shown,
-        )
+    def prompt(self, example: ReadExample, tokens: Tensor | None = None) -> ConceptPrompt:
+        """An example's prompt with this concept alone at full weight, its text adapters on its own rows.
 
-    def _own_rows(self, example: ReadExample, placed: Sequence[PlacedTokens]) -> Float[Tensor, "rows one"]:
-        only_own = self._settings.own_words_only
-        return row_gates(len(example.context), own_rows(placed), [self._name], only_own).to(self._device)
+        `tokens` are the concept's; None: those that are being learned.
+        """
+        tokens = self._trained.tokens if tokens is None else tokens
+        return taught_prompt(self.backbone, example, self._name, tokens, self._settings)
 
     @torch.no_grad()
     def estimate_seconds(self) -> float:
         """How long the remaining steps will take, from one forward pass of the largest example, which is run here."""
         example = max(self._examples, key=lambda example: example.latents.numel())
-        clean = example.latents.expand(self._settings.batch, *example.latents.shape)
-        t = self.backbone.noise_path.level(torch.full((len(clean),), 0.5, device=self._device))
-        plain = self._plain(example.context, example)
-        began = time.perf_counter()
-        predict_prompts(self.backbone, clean, t, [plain] * len(clean)).sum().item()
-        forward = time.perf_counter() - began
+        forward = forward_seconds(self.backbone, example, self._settings.batch)
         model, making = FORWARDS_PER_STEP * forward, 0.0
         if self._class_pictures is not None:
             model *= 2
             making = 0.0 if self._class_pictures.made else 2 * CLASS_STEPS * self._settings.class_pictures * forward
+        if self._validation is not None:
+            model += self._validation.passes * forward / self._settings.validate_every
         reading = 0.0
         if self._settings.tokens and self._settings.token_injection == "encoder":
             began = time.perf_counter()
@@ -189,7 +200,14 @@ class ConceptLearner:
         total = loss + settings.class_weight * kept + settings.retention * apart.detach()
         self._trained.update(total, self.done)
         self.done += 1
+        self._validate(attachment)
         return StepReport(self.done, loss.item(), apart.item(), kept.item())
+
+    def _validate(self, attachment: Attachment) -> None:
+        if self._validation is not None and self._validation.due(self.done):
+            values = self._trained.current()
+            learned = self._trained.named(values)
+            self._validation.look(self.backbone, attachment, learned, values, self.prompt, self.done)
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on, as plain tensors (safetensors can hold it)."""
@@ -202,28 +220,27 @@ class ConceptLearner:
             self._class_pictures.made = self.done > 0
 
     def _beside(self) -> dict[str, Tensor]:
-        return {} if self._class_pictures is None else self._class_pictures.tensors()
+        parts = (self._class_pictures, self._validation)
+        return {key: value for part in parts if part is not None for key, value in part.tensors().items()}
 
     @torch.no_grad()
     def concept(self, preview: bytes | None = None) -> Concept:
-        """The concept as learned so far: of the running mean, where there is one."""
-        learned = self._trained.named(self._trained.current())
+        """The concept as it is kept so far."""
+        learned = self.kept()
         keys, class_keys = concept_keys(
             self.backbone, self._examples, self._name, learned.tokens, self._settings.token_injection
         )
+        learned, told = learned.copied(), {} if self._validation is None else self._validation.told()
         return Concept(
             self._name,
             self._kind,
             self._class_words,
-            {
-                site: LowRank(lora.a.float().cpu().clone(), lora.b.float().cpu().clone())
-                for site, lora in learned.adapters.items()
-            },
-            learned.tokens.float().cpu().clone(),
+            learned.adapters,
+            learned.tokens,
             keys.cpu(),
             class_keys.cpu(),
             self.backbone.fingerprint,
-            settings={**asdict(self._settings), "steps_done": self.done},
+            settings={**asdict(self._settings), "steps_done": self.done, **told},
             preview=preview,
             token_injection=self._settings.token_injection,
         )

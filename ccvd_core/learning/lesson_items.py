@@ -72,6 +72,8 @@ class LessonPiece:
     pixels: UInt8[Tensor, "1 3 frames height width"]
     caption: str
     mask: Float[Tensor, "mask_height mask_width"] | None = None
+    item: int | None = None
+    """Number of its picture or clip."""
 
     def mask_on(
         self, latents: Float[Tensor, "channels latents rows columns"]
@@ -89,11 +91,12 @@ def pieces(
     items: Sequence[LessonItem], captions: Sequence[str], still_frames: int, masks: Sequence[Tensor | None] = ()
 ) -> Iterator[LessonPiece]:
     """What every example is made of: a picture is one as it is, and one as a still clip."""
-    for item, caption, mask in zip(items, captions, masks or [None] * len(items), strict=True):
+    parts = zip(items, captions, masks or [None] * len(items), strict=True)
+    for number, (item, caption, mask) in enumerate(parts):
         for pixels in item.pieces:
-            yield LessonPiece(pixels, caption, mask)
+            yield LessonPiece(pixels, caption, mask, number)
             if item.is_picture and still_frames > 1:
-                yield LessonPiece(still_clip(pixels, still_frames), caption, mask)
+                yield LessonPiece(still_clip(pixels, still_frames), caption, mask, number)
 
 
 def spread_masks(masks: Sequence[Float[Tensor, "..."]], items: int) -> list[Tensor | None]:

@@ -55,14 +55,15 @@ def adapter_values(backbone: Backbone, kind: Kind, rank: int, layers: Layers) ->
 
 
 def bytes_to_write(backbone: Backbone, kind: Kind, settings: LearningSettings) -> int:
-    """What a lesson writes at most: its progress (weights and AdamW's two moments), and the concept itself.
+    """What a lesson writes at most: its progress (weights, AdamW's two moments, mean and best), and the concept itself.
 
     Class words are counted as `WORD_ROWS` text rows per layer; tokens and keys stand in the concept's header in base64.
     Class pictures are counted at the usual size of the model's clips, a number per `LATENT_PIXELS` pixels.
     """
     adapters = 4 * adapter_values(backbone, kind, settings.rank, settings.layers)
     rows = 4 * backbone.layers * backbone.text_width
-    progress = 3 * (adapters + WORD_ROWS * rows) + 32 * settings.steps
+    copies = 3 + bool(settings.ema) + (settings.keep == "best")
+    progress = copies * (adapters + WORD_ROWS * rows) + 32 * settings.steps
     if settings.class_weight:
         form = backbone.video
         progress += 4 * settings.class_pictures * form.area * form.length // LATENT_PIXELS

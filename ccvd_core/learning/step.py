@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,8 @@ from ..errors import CCVDError
 from .optimizers import OPTIMIZERS
 from .retention import FORMS, RetentionForm
 
+Keep = Literal["last", "best"]
+KEEPS: tuple[Keep, ...] = get_args(Keep)
 LEAST_NOISE_RANGE = 0.01
 SEED_STRIDE, STREAM_STRIDE = 1_000_003, 200_000
 """Between the generators' seeds of two lessons, and of two streams of one: more than a lesson has steps. A generator
@@ -74,6 +77,9 @@ class LearningSettings:
     class_weight: float = 0.0
     """Weight of the loss on class pictures (see `class_pictures.py`); 0: none are made."""
     class_pictures: int = 4
+    keep: Keep = "last"
+    """Which step becomes the concept: the last, or the best by the validation loss (see `validation.py`)."""
+    validate_every: int = 50
 
     def __post_init__(self) -> None:
         checks = {
@@ -103,6 +109,8 @@ class LearningSettings:
             "unmasked": (0 <= self.unmasked <= 1, "between 0 and 1", self.unmasked),
             "class_weight": (0 <= self.class_weight <= 10, "between 0 and 10", self.class_weight),
             "class_pictures": (1 <= self.class_pictures <= 100, "between 1 and 100", self.class_pictures),
+            "keep": (self.keep in KEEPS, f"one of {', '.join(KEEPS)}", self.keep),
+            "validate_every": (self.validate_every >= 1, "at least 1", self.validate_every),
             "appearance_share": (0 <= self.appearance_share <= 1, "between 0 and 1", self.appearance_share),
         }
         for name, (good, expected, got) in checks.items():
@@ -153,8 +161,8 @@ class StepDraw:
     def part(self, places: Iterable[int]) -> StepDraw:
         """What is drawn for these places of the batch."""
         some = list(places)
-        rows, alone = (tuple(values[at] for at in some) for values in (self.rows, self.name_alone))
-        return StepDraw(rows, self.noise[some], self.times[some], alone)  # type: ignore[arg-type]
+        rows, alone = tuple(self.rows[at] for at in some), tuple(self.name_alone[at] for at in some)
+        return StepDraw(rows, self.noise[some], self.times[some], alone)
 
 
 def draw_step(shapes: Sequence[Sequence[int]], settings: LearningSettings, step: int, stream: int = 0) -> StepDraw:

@@ -24,6 +24,15 @@ class Learned:
     adapters: Mapping[str, LowRank]
     tokens: Float[Tensor, "layers words width"]
 
+    def copied(self) -> Learned:
+        """A copy of its own, in fp32 on the CPU."""
+
+        def copy(value: Tensor) -> Tensor:
+            return value.detach().float().cpu().clone()
+
+        adapters = {site: LowRank(copy(lora.a), copy(lora.b)) for site, lora in self.adapters.items()}
+        return Learned(adapters, copy(self.tokens))
+
 
 class Trained:
     """Adapters and tokens while they are learned."""

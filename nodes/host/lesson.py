@@ -23,6 +23,7 @@ from ...ccvd_core.learning.lesson_loop import mean, thinned
 from ...ccvd_core.learning.lesson_plan import after_failure, chosen_settings, need_summary, reserve
 from ...ccvd_core.learning.media import to_floats
 from ...ccvd_core.learning.plan import LearningNeed, bytes_to_write
+from ...ccvd_core.learning.validation import kept_note
 from .backbone import backbone_of, family_of
 from .demo_world import notes_on_media
 from .lesson_loop import LearningLoop
@@ -32,6 +33,7 @@ from .lesson_results import results
 from .libraries import LibrarySelection, concept_name, open_library
 from .made_here import MADE_HERE
 from .progress_text import send_progress_text
+from .sample_strip import sample_lines
 from .text_encoder import PromptReader
 from .training import largest_weights, training_mode
 
@@ -69,11 +71,13 @@ class Lesson:
         clip_vision: Any = None,
         masks: Sequence[Tensor] = (),
         options: Mapping[str, Any] | None = None,
+        sample_prompts: str = "",
     ) -> None:
         self._node_id, self._preview_every = node_id, preview_every
         self._model, self._vae = model.clone(), vae
         self._name = concept_name(name)
         self._kind: Kind = kind
+        self._sample_prompts = sample_lines(sample_prompts, self._name)
         self._class_words = check_class_words(class_words)
         self._shelf_name, self._shelf = library, open_library(library)
         family = family_of(model)
@@ -124,7 +128,7 @@ class Lesson:
         finally:
             space.release()
         MADE_HERE.add((self._shelf_name, self._name))
-        return results(concept, LibrarySelection(self._shelf), "\n".join([report, *self._notes]))
+        return results(concept, LibrarySelection(self._shelf), "\n".join([report, *self._notes]), self._strip)
 
     def _job(self) -> LessonJob:
         return lesson_job(
@@ -181,6 +185,7 @@ class Lesson:
                 self._model.load_device,
             )
             negative = self._reader("").context.clone()
+            samples = {text: learner.read_sample(text) for text in self._sample_prompts}
         self._say("Loading the model")
         with training_mode(self._model, need.total_bytes + largest_weights(self._backbone)):
             # Loading may have replaced modules: look them up again.
@@ -196,7 +201,9 @@ class Lesson:
                 self._preview_every,
                 self._node_id,
                 self._say,
+                samples,
             )
+            self._strip = loop.strip
             summary = self._announce(learner, need)
             loop.take_up(self._name)
             try:
@@ -222,7 +229,7 @@ class Lesson:
             f"{summary}. Loss {mean(progress.losses[:20]):.4f} -> {mean(progress.losses[-20:]):.4f}.\n"
             f"Write <{self._name}> in a prompt of Aggregate Adapters to use it."
         )
-        return concept, "\n".join(line for line in (report, progress.problem) if line)
+        return concept, "\n".join(line for line in (report, kept_note(concept.settings), progress.problem) if line)
 
     def _announce(self, learner: ConceptLearner, need: LearningNeed) -> str:
         """Say before the first step what is going to happen and how long it will take."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import comfy.model_management as memory
@@ -13,13 +13,16 @@ from torch import Tensor
 
 from ...ccvd_core.attaching.attachment import Attachment
 from ...ccvd_core.concepts.kinds import KINDS, Kind
+from ...ccvd_core.learning.example import ReadExample
 from ...ccvd_core.learning.learner import ConceptLearner, StepReport
 from ...ccvd_core.learning.lesson_loop import LessonLoop
 from ...ccvd_core.learning.progress_file import ProgressFile
 from ...ccvd_core.learning.step import LearningSettings
 from ...ccvd_core.learning.thumbnails import clip_bytes, picture_bytes
+from ...ccvd_core.learning.trained import Learned
 from ...ccvd_core.sampling import sample
 from ...ccvd_core.sheet import spread, strip
+from .sample_strip import SampleStrip
 
 PREVIEW_STEPS = 10
 STRIP = 4
@@ -41,10 +44,13 @@ class LearningLoop:
         preview_every: int,
         node_id: str | None,
         say: Callable[[str], None],
+        samples: Mapping[str, ReadExample] | None = None,
     ) -> None:
+        """`samples` are drawn instead of the first caption, each under its own text."""
         self._model, self._vae, self._learner, self._settings = model, vae, learner, settings
         self._negative, self._preview_every = negative, preview_every
         self._moves = KINDS[kind].moves
+        self._samples, self.strip = samples or {}, SampleStrip()
         self._attachment = Attachment(learner.backbone, [learner.live_adapters()])
         self._loop = LessonLoop(
             learner, settings, self._attachment, progress, say, memory.throw_exception_if_processing_interrupted
@@ -67,14 +73,15 @@ class LearningLoop:
         total = self._settings.steps
         self._bar.update_absolute(report.step, total)
         if self._preview_every and report.step % self._preview_every == 0 and report.step < total:
-            self._show(self.preview())
+            self._show(self._learner.current())
 
-    def preview(self) -> Tensor:
-        """The concept as it looks now, on its first caption: frames [frames, height, width, 3] in 0..1."""
-        positive, negative = self._learner.preview_prompts(self._negative)
+    def preview(self, learned: Learned, drawn: ReadExample | None = None) -> Tensor:
+        """The concept on a sample or on its first caption: frames [frames, height, width, 3] in 0..1."""
+        positive, negative = self._learner.preview_prompts(self._negative, learned, drawn)
         generator = torch.Generator().manual_seed(self._settings.seed)
         noise = torch.randn(1, *self._learner.latent_shape, generator=generator).to(self._model.load_device)
         attachment, attached = self._attachment, self._attachment.is_attached
+        attachment.set_adapters([learned.adapters])
         if not attached:
             attachment.attach()
         try:
@@ -98,16 +105,30 @@ class LearningLoop:
 
     def finished(self) -> bytes:
         """The finished concept's thumbnail as WebP: a picture, or a short clip of what moves."""
-        frames = self.preview()
+        learned = self._learner.kept()
+        if self._preview_every and self._samples:
+            self._draw_samples(learned)
+        frames = self.preview(learned)
         if self._moves:
             return clip_bytes(frames, self._learner.backbone.video.rate)
         return picture_bytes(frames[-1])
 
-    def _show(self, frames: Tensor) -> None:
-        if self._moves:
-            self._send(strip([to_picture(frames[index]) for index in spread(len(frames), STRIP)]), 1024)
+    def _show(self, learned: Learned) -> None:
+        if self._samples:
+            self._draw_samples(learned)
+            self._send(self.strip.picture(), 1536)
         else:
-            self._send(to_picture(frames[-1]), 512)
+            self._send(self._picture(self.preview(learned)), 1024 if self._moves else 512)
+
+    def _draw_samples(self, learned: Learned) -> None:
+        pictures = {text: self._picture(self.preview(learned, drawn)) for text, drawn in self._samples.items()}
+        self.strip.add(self._learner.done, pictures)
+
+    def _picture(self, frames: Tensor) -> Image.Image:
+        """A frame, or some side by side of what moves."""
+        if self._moves:
+            return strip([to_picture(frames[index]) for index in spread(len(frames), STRIP)])
+        return to_picture(frames[-1])
 
     def _send(self, picture: Image.Image, max_side: int) -> None:
         self._bar.update_absolute(self._learner.done, self._settings.steps, ("JPEG", picture, max_side))

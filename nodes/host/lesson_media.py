@@ -92,5 +92,6 @@ def encoded_examples(
         # The model is shown things beside the clip on image-to-video and control models.
         encoded = vae.encode(floats[0].permute(1, 2, 3, 0))
         latents = model.process_latent_in(encoded).float().cpu()[0]
-        examples.append(Example(latents, piece.caption, conditions.shown(floats, latents), piece.mask_on(latents)))
+        shown, mask = conditions.shown(floats, latents), piece.mask_on(latents)
+        examples.append(Example(latents, piece.caption, shown, mask, piece.item))
     return examples

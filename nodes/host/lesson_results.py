@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from io import BytesIO
 from pathlib import Path
 
 import folder_paths
@@ -12,10 +13,11 @@ from comfy_api.latest import io, ui
 from ...ccvd_core.concepts.concept import Concept
 from ...ccvd_core.learning.thumbnails import is_moving
 from .pictures import loss_picture
+from .sample_strip import SampleStrip
 
 
-def results(concept: Concept, library: object, report: str) -> io.NodeOutput:
-    """The node's outputs for a concept that is in the library."""
+def results(concept: Concept, library: object, report: str, strip: SampleStrip | None = None) -> io.NodeOutput:
+    """The node's outputs for a concept that is in the library, and what it drew while it learned."""
     kept = concept.settings.get("losses")
     losses = [float(loss) for loss in kept if isinstance(loss, int | float)] if isinstance(kept, list) else []
     steps = concept.settings.get("steps_done")
@@ -24,15 +26,25 @@ def results(concept: Concept, library: object, report: str) -> io.NodeOutput:
         f"<{concept.name}>: loss",
         steps if isinstance(steps, int) else len(losses),
     )
-    return io.NodeOutput(library, picture, report, ui=thumbnail_on_node(concept))
+    return io.NodeOutput(library, picture, report, ui=pictures_on_node(concept, strip))
 
 
-def thumbnail_on_node(concept: Concept) -> ui.SavedImages:
-    """The concept's thumbnail, which moves if it is of a motion, as the node's own picture."""
-    if concept.preview is None:
-        return ui.SavedImages([])
+def pictures_on_node(concept: Concept, strip: SampleStrip | None) -> ui.SavedImages:
+    """The concept's thumbnail, which moves if it is of a motion, and the sample prompts, as the node's own pictures."""
+    saved = []
+    if concept.preview is not None:
+        saved.append(saved_picture(concept.name, concept.preview))
+    if strip:
+        data = BytesIO()
+        strip.picture().save(data, "WEBP", quality=90)
+        saved.append(saved_picture(concept.name, data.getvalue()))
+    return ui.SavedImages(saved, is_animated=concept.preview is not None and is_moving(concept.preview))
+
+
+def saved_picture(name: str, data: bytes) -> ui.SavedResult:
+    """A WebP picture in ComfyUI's temporary folder."""
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"ccvd_{concept.name}_{secrets.token_hex(4)}.webp"
-    (folder / name).write_bytes(concept.preview)
-    return ui.SavedImages([ui.SavedResult(name, "", io.FolderType.temp)], is_animated=is_moving(concept.preview))
+    file = f"ccvd_{name}_{secrets.token_hex(4)}.webp"
+    (folder / file).write_bytes(data)
+    return ui.SavedResult(file, "", io.FolderType.temp)

@@ -74,6 +74,25 @@ def test_learning_shows_how_far_it_is_and_leaves_a_concept(server: ComfyServer) 
     assert files_below(concept_file(server, "shown", "rex").parent).keys() == {"rex.safetensors"}
 
 
+def test_sample_prompts_are_drawn_through_the_steps_as_one_picture(server: ComfyServer) -> None:
+    samples = "a <rex> on blue sky\n<rex> moving left"
+    graph, learn = learning(library="sampled", preview_every=2, sample_prompts=samples)
+    done = run(server, graph)
+    sizes = [Image.open(io.BytesIO(data)).size for data in done.previews()]
+    assert len(sizes) == 2 and sizes[1][0] > sizes[0][0], "a column more"
+    thumbnail, strip = (Image.open(path) for path in done.pictures(server, learn))
+    assert strip.width > sizes[1][0] / 1536 * 100 and strip.width > 3 * 64 and strip.height > 2 * thumbnail.height / 4
+    plain, _ = learning(library="not_sampled", preview_every=0)
+    run(server, plain)
+    one, other = (concept_file(server, name, "rex").read_bytes() for name in ("sampled", "not_sampled"))
+    assert one[-4096:] == other[-4096:], "drawing changes nothing"
+    refusing, _ = learning(library="refused", sample_prompts="a dog")
+    from comfy_messages import ComfyError
+
+    with pytest.raises(ComfyError, match="does not name the concept"):
+        run(server, refusing)
+
+
 @pytest.mark.parametrize(("percent", "size"), [(0, (144, 112)), (1, (112, 80))])
 def test_large_pictures_are_learned_at_a_size_that_suits_the_base(
     server: ComfyServer, tmp_path: Path, percent: int, size: tuple[int, int]

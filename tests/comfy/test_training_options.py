@@ -26,6 +26,8 @@ USUAL: dict[str, Any] = {
     "layers": "usual",
     "class_weight": 0.0,
     "class_pictures": 4,
+    "keep": "last",
+    "validate_every": 50,
 }
 
 
@@ -60,6 +62,18 @@ def test_what_is_chosen_is_what_it_learns_with(server: ComfyServer) -> None:
     assert (found["optimizer"], found["batch"], found["time_shift"]) == ("adafactor", 2, 5.0)
     assert (found["layers"], found["class_weight"], found["class_pictures"]) == ("queries and keys", 0.5, 1)
     assert (found["caption_dropout"], found["ema"], found["frame_offset"]) == (0.5, 0.9, 0.1)
+
+
+@pytest.mark.usefixtures("pictures")
+def test_the_best_step_is_kept_and_said(server: ComfyServer) -> None:
+    graph = Graph()
+    chosen = options(graph, keep="best", validate_every=1)
+    learn = lesson(graph, "best", options=chosen.out())
+    report = graph.show(learn.out(2))
+    done = run(server, graph)
+    found = settings_of(server, "best")
+    assert found["kept_step"] in (1, 2, 3) and found["held_out"] == 0
+    assert f"Kept step {found['kept_step']}, the best: validation loss" in done.text(report)
 
 
 @pytest.mark.usefixtures("pictures")
