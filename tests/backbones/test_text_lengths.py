@@ -56,25 +56,26 @@ def learner(backbone: Backbone, kind: str) -> ConceptLearner:
     assert {len(lesson.context) for lesson in student._examples} == {8, 11}
     with torch.no_grad():
         # From the start B and the tokens are zero: a gradient reaches A only later.
-        for _, b in student._adapters.values():
+        for _, b in student._trained.adapters.values():
             b.copy_(torch.randn(b.shape, generator=torch.Generator().manual_seed(5)) * 0.1)
-        student._tokens.copy_(torch.randn(student._tokens.shape, generator=torch.Generator().manual_seed(6)) * 0.3)
+        tokens = student._trained.tokens
+        tokens.copy_(torch.randn(tokens.shape, generator=torch.Generator().manual_seed(6)) * 0.3)
     return student
 
 
 def gradients(student: ConceptLearner) -> list[Tensor]:
-    parameters = [p for group in student._optimizer.param_groups for p in group["params"]]
+    parameters = [p for group in student._trained.optimizer.param_groups for p in group["params"]]
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters]
 
 
 @pytest.mark.parametrize("kind", ["subject", "motion"])
 def test_a_step_on_captions_of_two_lengths_is_the_mean_of_its_rows_alone(uneven: Backbone, kind: str):
     student = learner(uneven, kind)
-    student._update = lambda total: None  # type: ignore[method-assign]
+    student._trained.update = lambda total, done: None  # type: ignore[method-assign]
     with Attachment(uneven, [student.live_adapters()]) as attachment:
         report = student.step(attachment)
         together = gradients(student)
-        student._optimizer.zero_grad()
+        student._trained.optimizer.zero_grad()
         drawn = draw_step([lesson.latents.shape for lesson in student._examples], SETTINGS, 0)
         assert len(set(drawn.rows)) == 2, "the draw must mix both captions"
         losses = []
