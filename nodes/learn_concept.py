@@ -213,6 +213,13 @@ class LearnConcept(io.ComfyNode):
                     tooltip="Up to two prompts with <name> in them, one a line, drawn instead of the preview every "
                     "`preview_every` steps: one picture with a row for each, a column for each time.",
                 ),
+                io.String.Input(
+                    "go_on_from",
+                    optional=True,
+                    default="",
+                    tooltip="Name of a concept of the library to teach further with these pictures. It stays as it is: "
+                    "the new version is kept under `name`, or as <name_2> if that is the same. Empty: learn afresh.",
+                ),
             ],
             outputs=[
                 LibraryType.Output("library_out", display_name="library"),

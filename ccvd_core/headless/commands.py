@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..backbones.model_folders import load_whole_model
 from ..concepts.library import ConceptLibrary
 from ..errors import CCVDError
+from ..learning.go_on import load_start, start_settings
 from ..learning.learner import StepReport
 from ..learning.lesson_plan import chosen_settings
 from ..learning.plan import usual_settings
@@ -81,11 +82,14 @@ def learn(args: argparse.Namespace, voice: Voice) -> None:
     model = load_whole_model(args.model, device_of(args) or start.device)
     start.spread(model.blocks)
     batch = args.batch or start.processes.count * usual_settings(model.backbone, args.kind).batch
+    library = ConceptLibrary(args.library)
+    before = load_start(library, args.go_on_from, args.kind, args.class_words, args.rank, model.backbone)
+    taken_over = start_settings(before)
     settings = chosen_settings(
         model.backbone,
         args.kind,
         args.steps,
-        args.rank,
+        taken_over.pop("rank", args.rank),
         args.learning_rate,
         args.still_frames,
         seed=args.seed,
@@ -93,11 +97,11 @@ def learn(args: argparse.Namespace, voice: Voice) -> None:
         noise_from=args.noise_from,
         noise_to=args.noise_to,
         batch=batch,
+        **taken_over,
     )
     reading = ReadingSettings(args.area, args.length, args.windows)
     media = read_media_folder(args.media, args.kind, model.backbone.video, model.multiple, reading)
-    lesson = Lesson(args.name, args.kind, args.class_words, media.items, media.written(args.name, args.caption))
-    library = ConceptLibrary(args.library)
+    lesson = Lesson(args.name, args.kind, args.class_words, media.items, media.written(args.name, args.caption), before)
     if not start.processes.first:
         teach(model, library, lesson, settings, lambda text: None, processes=start.processes)
         return

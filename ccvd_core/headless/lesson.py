@@ -17,6 +17,7 @@ from ..concepts.kinds import Kind
 from ..concepts.library import ConceptLibrary
 from ..errors import LearningError, LibraryError
 from ..learning.example import Example
+from ..learning.go_on import strangers
 from ..learning.learner import ConceptLearner, StepReport
 from ..learning.lesson_items import LessonItem, pieces
 from ..learning.lesson_job import lesson_job
@@ -27,6 +28,7 @@ from ..learning.plan import bytes_to_write, check_fits, learning_need
 from ..learning.processes import ALONE, Processes
 from ..learning.step import LearningSettings
 from ..learning.validation import kept_note
+from ..learning.versions import as_version, contents, renamed
 
 Say = Callable[[str], None]
 
@@ -40,6 +42,8 @@ class Lesson:
     class_words: str
     items: Sequence[LessonItem]
     captions: Sequence[str]
+    start: Concept | None = None
+    """The concept that it goes on from."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -62,9 +66,20 @@ def teach(
     An interrupted lesson goes on when it is asked for again. Raises CCVDError, before anything is learned, for what
     cannot be learned, kept, or held in memory.
     """
-    backbone, name, kind = model.backbone, lesson.name, lesson.kind
+    backbone, kind, start = model.backbone, lesson.kind, lesson.start
     pixels = [part for item in lesson.items for part in item.pieces]
-    job = lesson_job(name, kind, lesson.class_words, lesson.captions, settings, backbone.fingerprint, pixels)
+    job = lesson_job(
+        lesson.name,
+        kind,
+        lesson.class_words,
+        lesson.captions,
+        settings,
+        backbone.fingerprint,
+        pixels,
+        **contents(start),
+    )
+    job = as_version(job, library, start)
+    name = job.name
     if name in library.names():
         known = library.load(name)
         if known.settings.get("job") != job.digest():
@@ -79,13 +94,16 @@ def teach(
     for problem in (*library.problems(), *left_out.values()):
         say(f"Not kept apart from: {problem}")
     check_fits_base(earlier, backbone)
-    examples = encoded(model, lesson, settings.still_frames, say)
+    earlier = strangers(earlier, start)
+    captions = lesson.captions if start is None else renamed(lesson.captions, start.name, lesson.name)
+    captions = renamed(captions, lesson.name, name)
+    examples = encoded(model, lesson.items, captions, settings.still_frames, say)
     shape = max((example.latents for example in examples), key=Tensor.numel).shape
     need = learning_need(backbone, kind, settings.rank, shape, settings.batch, backbone.dtype.itemsize, settings.layers)
     if model.device.type == "cuda":
         check_fits(need, torch.cuda.mem_get_info(model.device)[0])
     learner = ConceptLearner(
-        backbone, examples, name, kind, lesson.class_words, settings, earlier, model.device, processes
+        backbone, examples, name, kind, lesson.class_words, settings, earlier, model.device, processes, start
     )
     progress = job.progress(library.folder, [concept.name for concept in earlier])
     loop = LessonLoop(
@@ -119,9 +137,11 @@ def teach(
     return concept
 
 
-def encoded(model: WholeModel, lesson: Lesson, still_frames: int, say: Say) -> list[Example]:
+def encoded(
+    model: WholeModel, items: Sequence[LessonItem], captions: Sequence[str], still_frames: int, say: Say
+) -> list[Example]:
     """Pictures and clips as the latents that the model learns from."""
-    media, examples = list(pieces(lesson.items, lesson.captions, still_frames)), []
+    media, examples = list(pieces(items, captions, still_frames)), []
     for number, piece in enumerate(media, 1):
         say(f"Encoding {number} of {len(media)}")
         examples.append(Example(model.to_latents(to_floats(piece.pixels)), piece.caption, item=piece.item))

@@ -48,6 +48,7 @@ def parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     one.add_argument("--batch", type=int, default=0, help="0: what suits the model, and every process of several")
     one.add_argument("--still-frames", type=int, default=0, help="0: what suits the model")
     one.add_argument("--retention", type=float, default=0.01, help="how strongly it is kept apart from earlier ones")
+    one.add_argument("--go-on-from", default="", help="a concept of the library, taught further as a new version")
     one.add_argument("--noise-from", type=float, default=0.0)
     one.add_argument("--noise-to", type=float, default=1.0)
     one.add_argument("--windows", choices=WINDOWS, default="first", help="what is learned of long clips")

@@ -22,6 +22,7 @@ from .batch_loss import batch_loss
 from .class_pictures import CLASS_STEPS, ClassPictures
 from .clock import ENCODER_PASSES_PER_STEP, FORWARDS_PER_STEP, forward_seconds
 from .example import Example, ReadExample, concept_keys, read_example
+from .go_on import WENT_ON_FROM, lineage, started
 from .lesson_prompts import plain_prompt, taught_prompt
 from .plan import check_lesson
 from .processes import ALONE, Processes
@@ -59,7 +60,9 @@ class ConceptLearner:
         earlier: Sequence[Concept] = (),
         device: torch.device | None = None,
         processes: Processes = ALONE,
+        start: Concept | None = None,
     ) -> None:
+        """`start` is the concept that the lesson goes on from."""
         if not examples:
             raise LearningError("There is nothing to learn from: connect at least one picture or clip.")
         processes.check_batch(settings.batch)
@@ -83,8 +86,8 @@ class ConceptLearner:
         words = self._examples[0].word_rows
         check_words_fit(name, backbone.layers, words, backbone.text_width)
         tokens = torch.zeros(backbone.layers, words, backbone.text_width)
-        start = Learned(new_adapters(backbone, kind, settings), tokens)
-        self._trained = Trained(start, settings, self._device)
+        fresh, self._before = Learned(new_adapters(backbone, kind, settings), tokens), lineage(start)
+        self._trained = Trained(started(fresh, start), settings, self._device)
         self._class_pictures = None
         if settings.class_weight:
             self._class_pictures = ClassPictures(backbone, class_words, kind, self._examples, settings)
@@ -240,7 +243,7 @@ class ConceptLearner:
             keys.cpu(),
             class_keys.cpu(),
             self.backbone.fingerprint,
-            settings={**asdict(self._settings), "steps_done": self.done, **told},
+            settings={**asdict(self._settings), "steps_done": self.done, WENT_ON_FROM: self._before, **told},
             preview=preview,
             token_injection=self._settings.token_injection,
         )

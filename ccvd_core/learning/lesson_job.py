@@ -27,6 +27,11 @@ class LessonJob:
     pixels: str
     """Their digest."""
 
+    @property
+    def name(self) -> str:
+        """Of the concept that it makes."""
+        return self.description["name"]
+
     def digest(self) -> str:
         """Identifies these pictures with this description."""
         return job_digest({**self.description, "pixels": self.pixels}, [])
@@ -39,7 +44,7 @@ class LessonJob:
         """
         settings = {key: value for key, value in self.description["settings"].items() if key not in RATES}
         job = LessonJob({**self.description, "settings": settings, "earlier": list(earlier)}, self.pixels)
-        return ProgressFile(library / ".progress" / f"{self.description['name']}.safetensors", job.digest())
+        return ProgressFile(library / ".progress" / f"{self.name}.safetensors", job.digest())
 
 
 def lesson_job(

@@ -15,7 +15,7 @@ from .step import LearningSettings
 GIB = 1024**3
 WORD_ROWS = 8
 LATENT_PIXELS = 8
-"""Pixels per number of their latents: 16 of Wan's and of 3D UNets' latents, and room for larger pictures."""
+"""Pixels for each number of their latents: usually there are 16, which leaves room for larger pictures."""
 WEIGHT_COPIES = 4
 """fp32 weight, gradient and AdamW's two moments."""
 

@@ -15,7 +15,8 @@ from ...ccvd_core.backbones.base_match import check_fits_base, sibling_notes
 from ...ccvd_core.concepts.concept import Concept, check_class_words
 from ...ccvd_core.concepts.kinds import KINDS, Kind
 from ...ccvd_core.concepts.whole_files import ReservedSpace
-from ...ccvd_core.errors import LearningError, LibraryError
+from ...ccvd_core.errors import LearningError
+from ...ccvd_core.learning.go_on import load_start, start_settings, strangers
 from ...ccvd_core.learning.learner import ConceptLearner
 from ...ccvd_core.learning.lesson_items import clip_cut, clips_summary, pieces, spread_captions, spread_masks
 from ...ccvd_core.learning.lesson_job import LessonJob, lesson_job
@@ -24,13 +25,14 @@ from ...ccvd_core.learning.lesson_plan import after_failure, chosen_settings, ne
 from ...ccvd_core.learning.media import to_floats
 from ...ccvd_core.learning.plan import LearningNeed, bytes_to_write
 from ...ccvd_core.learning.validation import kept_note
+from ...ccvd_core.learning.versions import as_version, contents, renamed
 from .backbone import backbone_of, family_of
 from .demo_world import notes_on_media
 from .lesson_loop import LearningLoop
 from .lesson_media import MediaReader, encoded_examples
 from .lesson_need import check_memory
-from .lesson_results import results
-from .libraries import LibrarySelection, concept_name, open_library
+from .lesson_results import already_there, results
+from .libraries import LibrarySelection, concept_name, open_library, written_name
 from .made_here import MADE_HERE
 from .progress_text import send_progress_text
 from .sample_strip import sample_lines
@@ -72,23 +74,27 @@ class Lesson:
         masks: Sequence[Tensor] = (),
         options: Mapping[str, Any] | None = None,
         sample_prompts: str = "",
+        go_on_from: str = "",
     ) -> None:
         self._node_id, self._preview_every = node_id, preview_every
         self._model, self._vae = model.clone(), vae
         self._name = concept_name(name)
         self._kind: Kind = kind
-        self._sample_prompts = sample_lines(sample_prompts, self._name)
+        self._samples = list(sample_lines(sample_prompts, self._name))
         self._class_words = check_class_words(class_words)
         self._shelf_name, self._shelf = library, open_library(library)
         family = family_of(model)
         self._reader = PromptReader(clip, family.encoder)
         self._backbone = backbone_of(model, self._reader)
         self._conditions = family.conditions(model.model, vae, clip_vision)
+        start = written_name(go_on_from)
+        self._start = load_start(self._shelf, start, kind, self._class_words, rank, self._backbone)
+        taken_over = start_settings(self._start)
         self._settings = chosen_settings(
             self._backbone,
             kind,
             steps,
-            rank,
+            taken_over.pop("rank", rank),
             learning_rate,
             still_frames,
             retention=retention,
@@ -96,7 +102,7 @@ class Lesson:
             seed=seed,
             noise_from=noise_from,
             noise_to=noise_to,
-            **(options or {}),
+            **{**taken_over, **(options or {})},
         )
         form = self._backbone.video
         self._cut = clip_cut(KINDS[kind], form, length, windows)
@@ -110,9 +116,11 @@ class Lesson:
         self._masks = spread_masks(masks or (), len(self._items))
 
     def run(self) -> io.NodeOutput:
-        job = self._job()
+        job = as_version(self._job(), self._shelf, self._start)
+        self._call(job.name)
         if self._name in self._shelf.names():
-            return self._already_there(job.digest())
+            MADE_HERE.add((self._shelf_name, self._name))
+            return already_there(self._shelf, self._name, job.digest())
         self._shelf.check_can_add(self._name)
         earlier, unread = self._earlier()
         first_frames = [to_floats(item.pieces[0][:, :, :1]) for item in self._items]
@@ -140,7 +148,15 @@ class Lesson:
             self._backbone.fingerprint,
             [pixels for item in self._items for pixels in item.pieces] + [m for m in self._masks if m is not None],
             clip_vision=self._conditions.clip_vision is not None,
+            **contents(self._start),
         )
+
+    def _call(self, name: str) -> None:
+        """Let the concept, in its captions too, have the name of its version."""
+        for one in [self._name] if self._start is None else [self._start.name, self._name]:
+            self._captions = renamed(self._captions, one, name)
+            self._samples = renamed(self._samples, one, name)
+        self._name = name
 
     def _earlier(self) -> tuple[list[Concept], list[str]]:
         """What to stay apart from, and a warning for each that cannot be read. All of a library fit the same models."""
@@ -149,19 +165,7 @@ class Lesson:
         unread = [f"Not kept apart from: {problem}" for problem in (*self._shelf.problems(), *left_out.values())]
         for warning in unread:
             logging.warning("CCVD: learning <%s>: %s", self._name, warning)
-        return earlier, unread
-
-    def _already_there(self, job: str) -> io.NodeOutput:
-        """The name is taken: fine if by this very job, never overwritten otherwise."""
-        concept = self._shelf.load(self._name)
-        if concept.settings.get("job") != job:
-            raise LibraryError(
-                f"The library {self._shelf_name!r} already has a concept <{self._name}>, learned with other pictures "
-                "or settings. Choose another name, or delete its file in ComfyUI/models/ccvd to learn it again."
-            )
-        MADE_HERE.add((self._shelf_name, self._name))
-        report = f"<{self._name}> was learned before with the same inputs: nothing to do."
-        return results(concept, LibrarySelection(self._shelf), report)
+        return strangers(earlier, self._start), unread
 
     def _learn(self, job: LessonJob, earlier: Sequence[Concept], space: ReservedSpace) -> tuple[Concept, str]:
         """Train, and put the concept into the library. Whatever stops it, what was learned is kept."""
@@ -183,9 +187,10 @@ class Lesson:
                 self._settings,
                 earlier,
                 self._model.load_device,
+                start=self._start,
             )
             negative = self._reader("").context.clone()
-            samples = {text: learner.read_sample(text) for text in self._sample_prompts}
+            samples = {text: learner.read_sample(text) for text in self._samples}
         self._say("Loading the model")
         with training_mode(self._model, need.total_bytes + largest_weights(self._backbone)):
             # Loading may have replaced modules: look them up again.

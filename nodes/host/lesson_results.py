@@ -11,7 +11,10 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ...ccvd_core.concepts.concept import Concept
+from ...ccvd_core.concepts.library import ConceptLibrary
+from ...ccvd_core.errors import LibraryError
 from ...ccvd_core.learning.thumbnails import is_moving
+from .libraries import LibrarySelection
 from .pictures import loss_picture
 from .sample_strip import SampleStrip
 
@@ -27,6 +30,18 @@ def results(concept: Concept, library: object, report: str, strip: SampleStrip |
         steps if isinstance(steps, int) else len(losses),
     )
     return io.NodeOutput(library, picture, report, ui=pictures_on_node(concept, strip))
+
+
+def already_there(library: ConceptLibrary, name: str, job: str) -> io.NodeOutput:
+    """What a lesson gives whose name is taken: fine if by this very job, never overwritten otherwise: LibraryError."""
+    concept = library.load(name)
+    if concept.settings.get("job") != job:
+        raise LibraryError(
+            f"The library {library.folder.name!r} already has a concept <{name}>, learned with other pictures or "
+            "settings. Choose another name, or delete its file in ComfyUI/models/ccvd to learn it again."
+        )
+    report = f"<{name}> was learned before with the same inputs: nothing to do."
+    return results(concept, LibrarySelection(library), report)
 
 
 def pictures_on_node(concept: Concept, strip: SampleStrip | None) -> ui.SavedImages:

@@ -134,6 +134,21 @@ def test_what_cannot_be_done_is_one_line_and_a_status(shell: Shell, words: Seque
     assert len(said.strip().splitlines()) == 1 and said.startswith("ccvd: ")
 
 
+def test_a_concept_is_taught_further_as_a_new_version(shell: Shell, tmp_path: Path):
+    shell.learn("fox", "--name", "fox", "--class-words", "dog")
+    first = (tmp_path / "library" / "fox.safetensors").read_bytes()
+    more = ["--name", "fox", "--class-words", "dog", "--go-on-from", "fox", "--seed", "1"]
+    told, _ = shell.learn("fox", *more)
+    assert told[-1]["learned"] == "fox_2" and len(told) == 4
+    assert (tmp_path / "library" / "fox.safetensors").read_bytes() == first
+    (shown,), _ = shell.run("show", "fox_2")
+    assert shown["settings"]["went_on_from"] == ["fox"] and shown["settings"]["seed"] == 1
+    again, _ = shell.learn("fox", *more)
+    assert len(again) == 1 and again[0]["learned"] == "fox_2", "nothing to do"
+    told, _ = shell.learn("fox", *more[:-2], "--rank", "3", status=1)
+    assert "Going on from <fox> keeps its rank" in told[-1]["error"]
+
+
 def test_a_motion_is_learned_from_clips(shell: Shell):
     told, _ = shell.learn(
         "hopping", "--name", "hopping", "--class-words", "moving up", "--kind", "motion", "--length", "5"

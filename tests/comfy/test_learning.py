@@ -93,6 +93,22 @@ def test_sample_prompts_are_drawn_through_the_steps_as_one_picture(server: Comfy
         run(server, refusing)
 
 
+def test_a_concept_is_taught_further_and_the_earlier_version_stays(server: ComfyServer) -> None:
+    run(server, learning(library="versions", captions="\n".join(CAPTIONS))[0])
+    first = concept_file(server, "versions", "rex").read_bytes()
+    further = {"library": "versions", "captions": "\n".join(CAPTIONS), "go_on_from": "<Rex>"}
+    graph, learn = learning(**further, preview_every=2, sample_prompts="<rex> moving left")
+    report = graph.show(learn.out(2))
+    assert "Learned <rex_2>" in run(server, graph).text(report)
+    about = json.loads(metadata(concept_file(server, "versions", "rex_2"))["ccvd.settings"])
+    assert about["went_on_from"] == ["rex"] and concept_file(server, "versions", "rex").read_bytes() == first
+    graph, learn = learning(**further, preview_every=3)
+    report = graph.show(learn.out(2))
+    assert "<rex_2> was learned before" in run(server, graph).text(report)
+    concept_file(server, "versions", "rex_2").unlink()
+    assert "Learned <rex_2>" in run(server, graph).text(report), "a version that is gone is learned again"
+
+
 @pytest.mark.parametrize(("percent", "size"), [(0, (144, 112)), (1, (112, 80))])
 def test_large_pictures_are_learned_at_a_size_that_suits_the_base(
     server: ComfyServer, tmp_path: Path, percent: int, size: tuple[int, int]
