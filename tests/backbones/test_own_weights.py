@@ -129,17 +129,16 @@ def gradients(model: nn.Module, backbones: dict[str, Backbone], own: bool) -> Te
         backbone, [example], "rex", "subject", "dog", LearningSettings(steps=4, rank=2, still_frames=1)
     )
     found: list[Tensor] = []
-    keep = student._update
+    trained, keep = student._trained, student._trained.update
     with torch.no_grad():
-        for _, b in student._adapters.values():
+        for _, b in trained.adapters.values():
             b.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
 
-    def collect(total: Tensor) -> None:
-        parameters = [p for group in student._optimizer.param_groups for p in group["params"]]
-        found.extend(p.grad.flatten().clone() for p in parameters)
-        keep(total)
+    def collect(total: Tensor, done: int) -> None:
+        found.extend(gradient.flatten().clone() for gradient in trained.gradients())
+        keep(total, done)
 
-    student._update = collect  # type: ignore[method-assign]
+    trained.update = collect  # type: ignore[method-assign]
     lends = from_pack("nodes.host.own_weights").own_weights(model) if own else contextlib.nullcontext()
     with lends, Attachment(backbone, [student.live_adapters()]) as attachment, backbone.checkpointing():
         student.step(attachment)

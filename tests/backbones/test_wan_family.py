@@ -43,7 +43,7 @@ def lesson(clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     """Learn Concept's work without a server: a lesson on a clip, or with `picture` on its first frame."""
     module = from_pack("nodes.host.lesson")
     monkeypatch.setattr(module, "open_library", lambda name: ConceptLibrary(tmp_path / name))
-    monkeypatch.setattr(from_pack("nodes.host.lesson_results"), "thumbnail_on_node", lambda concept: {})
+    monkeypatch.setattr(from_pack("nodes.host.lesson_results"), "pictures_on_node", lambda *_: {})
     monkeypatch.setattr(module.Lesson, "_say", lambda self, text: None)
     from comfy_api.latest import InputImpl, Types
 
