@@ -113,7 +113,7 @@ class TrainingOptions(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "class_pictures",
-                    default=4,
+                    default=8,
                     min=1,
                     max=100,
                     tooltip="How many class pictures are made, at the sizes of your own; each takes 20 sampling steps. "

@@ -34,6 +34,10 @@ from .trained import Learned
 
 CLASS_STEPS = 20
 """Sampling steps of a class picture."""
+UNGUIDED = 1.0
+"""Its cfg. Pictures under guidance are not what the model itself says, and learning them moves it towards them: on the
+demo base two to three times as far as without class pictures. Those made without halve the drift
+(`tests/demo/test_drift.py`)."""
 CLASS_STREAM, MAKING_STREAM = 1, 2
 """Of chance, for the steps and for making them: the concept's own draws stay what they are without class pictures."""
 
@@ -41,7 +45,8 @@ CLASS_STREAM, MAKING_STREAM = 1, 2
 class ClassPictures:
     """The class pictures of one lesson; until `make` or a saved progress fills them, they are empty.
 
-    A model that is shown a start image makes them from the lesson's own, so that they keep how it goes on from those.
+    A model that is shown a start image makes them from the lesson's own, so that they keep how it goes on from those. A
+    model for a range of noise alone makes them by itself all the same, over the whole schedule.
     """
 
     def __init__(
@@ -56,10 +61,7 @@ class ClassPictures:
         self._settings = settings
         device = examples[0].latents.device
 
-        def read(text: str) -> Float[Tensor, "rows width"]:
-            return backbone.encode(text).context.detach().to(device, torch.float32).clone()
-
-        context, self._negative = read(class_words), read("")
+        context = backbone.encode(class_words).context.detach().to(device, torch.float32).clone()
         models = [examples[number % len(examples)] for number in range(settings.class_pictures)]
         self._pictures = [
             ReadExample(torch.zeros_like(model.latents), context, Prompt(class_words), (), model.shown)
@@ -79,11 +81,9 @@ class ClassPictures:
             say(f"Making class picture {number} of {len(self._pictures)}")
             seed = self._settings.seed * SEED_STRIDE + MAKING_STREAM * STREAM_STRIDE + number
             noise = torch.randn(1, *picture.latents.shape, generator=torch.Generator().manual_seed(seed))
-            prompt, negative = (
-                plain_prompt(backbone, text, picture.shown) for text in (picture.context, self._negative)
-            )
+            prompt = plain_prompt(backbone, picture.context, picture.shown)
             latents = sample(
-                backbone, attachment, [prompt], negative, noise.to(picture.latents), CLASS_STEPS, on_step=tick
+                backbone, attachment, [prompt], prompt, noise.to(picture.latents), CLASS_STEPS, UNGUIDED, on_step=tick
             )
             picture.latents.copy_(latents[0])
         self.made = True

@@ -160,7 +160,7 @@ class ConceptLearner:
         model, making = FORWARDS_PER_STEP * forward, 0.0
         if self._class_pictures is not None:
             model *= 2
-            making = 0.0 if self._class_pictures.made else 2 * CLASS_STEPS * self._settings.class_pictures * forward
+            making = 0.0 if self._class_pictures.made else CLASS_STEPS * self._settings.class_pictures * forward
         if self._validation is not None:
             model += self._validation.passes * forward / self._settings.validate_every
         reading = 0.0

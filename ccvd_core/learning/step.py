@@ -76,7 +76,7 @@ class LearningSettings:
     """Weight of the loss outside an example's mask, where it has one; inside it is 1."""
     class_weight: float = 0.0
     """Weight of the loss on class pictures (see `class_pictures.py`); 0: none are made."""
-    class_pictures: int = 4
+    class_pictures: int = 8
     keep: Keep = "last"
     """Which step becomes the concept: the last, or the best by the validation loss (see `validation.py`)."""
     validate_every: int = 50

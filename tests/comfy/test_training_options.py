@@ -25,7 +25,7 @@ USUAL: dict[str, Any] = {
     "unmasked": 0.1,
     "layers": "usual",
     "class_weight": 0.0,
-    "class_pictures": 4,
+    "class_pictures": 8,
     "keep": "last",
     "validate_every": 50,
 }
