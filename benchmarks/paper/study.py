@@ -79,7 +79,7 @@ def estimate(study: Study) -> str:
     """Hours and memory of all that is to come, from one measured step of learning and two of drawing."""
     first, model = study.tasks[0], study.model
     lesson, settings = study.lesson(first), study.settings(first)
-    examples = encoded(model, lesson, settings.still_frames, lambda text: None)
+    examples = encoded(model, lesson.items, lesson.captions, settings.still_frames, lambda text: None)
     learner = ConceptLearner(
         model.backbone, examples, first.name, first.kind, first.class_words, settings, (), model.device
     )
