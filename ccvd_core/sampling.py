@@ -18,6 +18,7 @@ from .errors import CCVDError
 from .prompts.concept_prompt import ConceptPrompt
 from .regions.merging import guided
 from .regions.modes import RegionSettings, region_schedule
+from .regions.noise_limits import NoiseLimits
 from .regions.regional_prompt import AnyPrompt, RegionalPrompt, has_regions, predict_prompts, rows_of_one_length
 from .regions.row_merging import RowMerging
 
@@ -67,19 +68,20 @@ def sample(
     regions: RegionSettings | None = None,
     colour: Float[Tensor, " channels"] | None = None,
     source: Source | None = None,
+    limits: NoiseLimits | None = None,
 ) -> Float[Tensor, "batch channels frames height width"]:
     """Latents for one prompt per batch row; `negative` is shared. `on_step` may raise to stop.
 
     `regions` says how prompts with regions are sampled, blend included; None: region attention alone, with the
     prompts' own blend. `colour` is what the bootstrap shows around a region, in latent space; None: 0. `source` is a
-    clip to change; None: one is made from noise alone.
+    clip to change; None: one is made from noise alone. `limits` say at which noise concepts act; None: at all.
     """
     path, settings, guides = backbone.noise_path, regions or RegionSettings(), cfg != 1.0
     if regions is not None:
         prompts = blended(prompts, regions.blend)
     negatives = [negative] * len(prompts)
     empties = [prompt.empty if has_regions(prompt) else negative for prompt in prompts]
-    predict = partial(predict_rows, backbone, attachment)
+    predict = partial(predict_rows, backbone, attachment, limits=limits)
     schedule = region_schedule(settings, lambda share: path.sampling_level(1 - share))
     times = (path.times(steps) if source is None else source.levels(path, steps)).to(noise)
     levels = times.tolist()
@@ -121,11 +123,14 @@ def predict_rows(
     latents: Float[Tensor, "batch channels frames height width"],
     t: Float[Tensor, ""],
     measure: bool = False,
+    limits: NoiseLimits | None = None,
 ) -> tuple[Float[Tensor, "batch channels frames height width"], list[Float[Tensor, " regions"] | None]]:
     """The prediction for one prompt per batch row and, when `measure`d, each row's attention masses (else None).
 
     Prompts of several lengths are several model calls: each row's result is the same as alone.
     """
+    if limits is not None:
+        prompts = [limits.at(prompt, backbone.noise_path.position(float(t))) for prompt in prompts]
     predictions = torch.empty_like(latents)
     masses: list[Tensor | None] = [None] * len(prompts)
     grid = backbone.grid(latents.shape[1:])

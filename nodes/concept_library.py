@@ -30,8 +30,9 @@ class ConceptLibraryNode(io.ComfyNode):
                     "adjust",
                     default="",
                     multiline=True,
-                    tooltip="One concept per line: `rex 0.8` sets its strength, `rex off` switches it off. "
-                    "Concepts that are not listed are on with strength 1.",
+                    tooltip="One concept per line: `rex 0.8` sets its strength, `rex off` switches it off, `hop from "
+                    "0.5 to 1` lets it act at that noise only (1 at the first step, 0 at the last). Concepts that are "
+                    "not listed are on with strength 1.",
                 ),
                 io.Combo.Input(
                     "export",
@@ -55,8 +56,8 @@ class ConceptLibraryNode(io.ComfyNode):
     @classmethod
     def execute(cls, library: str, adjust: str, export: str = "off") -> io.NodeOutput:
         shelf = open_library(library)
-        off, strengths = parse_adjustments(adjust)
-        LibrarySelection(shelf).check_known([*off, *strengths], "The adjustments name")
-        selection = LibrarySelection(shelf, off, strengths)
+        adjusted = parse_adjustments(adjust)
+        LibrarySelection(shelf).check_known(adjusted.names, "The adjustments name")
+        selection = LibrarySelection(shelf, adjusted)
         listing, picture = list_concepts(selection, export_concepts(selection, export))
         return io.NodeOutput(selection, listing, ui=ui.PreviewImage(picture, cls=cls))

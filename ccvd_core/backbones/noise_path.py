@@ -30,6 +30,10 @@ class NoisePath(ABC):
         """Noise level at positions in 0..1 of the training schedule."""
 
     @abstractmethod
+    def position(self, level: float) -> float:
+        """The training schedule's position (the training time) of a noise level: `level` the other way."""
+
+    @abstractmethod
     def sampling_level(self, position: float) -> float:
         """Noise level at which sampling is when `position` of its steps are left."""
 
@@ -75,6 +79,9 @@ class FlowPath(NoisePath):
     def level(self, position: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return position
 
+    def position(self, level: float) -> float:
+        return level
+
     def sampling_level(self, position: float) -> float:
         return shifted(position, self.shift)
 
@@ -118,6 +125,9 @@ class EpsilonPath(NoisePath):
         wanted = level.double().clamp_min(self.sigmas[0]).log().clamp(logs[0], logs[-1])
         low = (torch.searchsorted(logs, wanted, right=True) - 1).clamp(0, len(logs) - 2)
         return (low + (wanted - logs[low]) / (logs[low + 1] - logs[low])).to(level.dtype)
+
+    def position(self, level: float) -> float:
+        return float(self.step_at(torch.tensor([level], dtype=torch.float64))) / (len(self.sigmas) - 1)
 
     def sampling_level(self, position: float) -> float:
         return 0.0 if position <= 0 else float(self.level(torch.tensor([position], dtype=torch.float64)))

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from ..backbones.model_folders import load_whole_model
+from ..concepts.adjustments import parse_adjustments
 from ..concepts.library import ConceptLibrary
 from ..errors import CCVDError
 from ..learning.go_on import load_start, start_settings
@@ -196,6 +197,7 @@ def draw_settings(args: argparse.Namespace) -> DrawSettings:
         ),
         args.region_prompts,
         AggregationSettings(participants=args.participants),
+        parse_adjustments("\n".join(args.adjust)),
     )
 
 

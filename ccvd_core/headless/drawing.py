@@ -12,12 +12,14 @@ from torch import Tensor
 from ..attaching.attachment import Attachment
 from ..backbones.base_match import check_fits_base
 from ..backbones.whole_model import WholeModel
+from ..concepts.adjustments import NO_ADJUSTMENTS, Adjustments
 from ..concepts.library import ConceptLibrary
 from ..prompts.aggregation import AggregationSettings
 from ..prompts.concept_prompt import ConceptPrompt
 from ..regions.edit_masks import frame_masks, latent_mask
 from ..regions.library_scene import aggregate_library
 from ..regions.modes import RegionSettings
+from ..regions.noise_limits import NoiseLimits
 from ..regions.region import RegionSet
 from ..regions.scene import Reading
 from ..sampling import Source, sample
@@ -36,6 +38,7 @@ class DrawSettings:
     mode: RegionSettings = field(default_factory=RegionSettings)
     reading: Reading = "alone"
     aggregation: AggregationSettings = field(default_factory=AggregationSettings)
+    adjusted: Adjustments = NO_ADJUSTMENTS
     own_words_only: bool = True
     """Adapters of keys and values act on their concept's own words alone."""
 
@@ -98,9 +101,9 @@ def sampled(
         prompt,
         regions,
         library,
-        library.names(),
+        [name for name in library.names() if name not in settings.adjusted.off],
         settings.aggregation,
-        {},
+        settings.adjusted.strengths,
         settings.own_words_only,
         settings.reading,
     )
@@ -121,5 +124,6 @@ def sampled(
             on_step,
             settings.mode if regions.regions else None,
             source=source,
+            limits=NoiseLimits(used.names, settings.adjusted.ranges),
         )
     return model.to_frames(latents)[0]

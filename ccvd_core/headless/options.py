@@ -100,3 +100,4 @@ def add_drawing(one: argparse.ArgumentParser) -> None:
     one.add_argument("--region-every", type=int, default=1)
     one.add_argument("--region-prompts", choices=READINGS, default="alone")
     one.add_argument("--participants", choices=PARTICIPANTS, default="named")
+    one.add_argument("--adjust", action="append", default=[], help="as in Concept Library: 'rex 0.8', 'hop from 0.5'")

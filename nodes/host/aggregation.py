@@ -54,7 +54,7 @@ def aggregate_model(
         selection.library,
         names,
         settings,
-        selection.strengths,
+        selection.adjusted.strengths,
         own_words_only,
         reading=reading,
     )
@@ -64,7 +64,7 @@ def aggregate_model(
     for note in notes:
         logging.warning("CCVD: %s", note)
     acts = bool(concepts or regions.regions)
-    state = PromptState(scene.prompt, used.names)
+    state = PromptState(scene.prompt, used.names, selection.adjusted.ranges)
     conditioning = [[context, {**extra, KEY: state} if acts else extra] for context, extra in reader.conditioning]
     if regions.regions and reading == "together":
         # The encoder's output is the whole sentence; what lies outside the regions keeps a part of it.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
 
-from ...ccvd_core.concepts.adjustments import check_strength
+from ...ccvd_core.concepts.adjustments import NO_ADJUSTMENTS, Adjustments
 from ...ccvd_core.concepts.concept import check_name
 from ...ccvd_core.concepts.library import ConceptLibrary
 from ...ccvd_core.concepts.library_files import library_names
@@ -26,19 +26,14 @@ MODEL_FOLDER = "ccvd"
 
 @dataclass(frozen=True)
 class LibrarySelection:
-    """What travels on a CCVD_LIBRARY socket: a library, the concepts switched off, and strengths other than 1."""
+    """What travels on a CCVD_LIBRARY socket: a library, and what an artist has changed about its concepts."""
 
     library: ConceptLibrary
-    off: frozenset[str] = frozenset()
-    strengths: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, strength in self.strengths.items():
-            check_strength(name, strength)
+    adjusted: Adjustments = NO_ADJUSTMENTS
 
     def names(self) -> tuple[str, ...]:
         """Names of the concepts that are on, in learning order."""
-        return tuple(name for name in self.library.names() if name not in self.off)
+        return tuple(name for name in self.library.names() if name not in self.adjusted.off)
 
     def check_known(self, names: Iterable[str], who: str = "The prompt names") -> None:
         """Raise UnknownConceptError for the first name that is not on, saying why not and what there is."""
@@ -49,12 +44,12 @@ class LibrarySelection:
 
     def _unknown(self, name: str, known: list[str], who: str) -> UnknownConceptError:
         library, folder = repr(self.library.folder.name), self.library.folder
-        if name in self.off:
+        if name in self.adjusted.off:
             return unknown_concept(name, f"which is switched off ('{name} off' in Concept Library)", known, who)
         for path, problem in self.library.broken():
             if path.stem == name:
                 return UnknownConceptError(f"{who} <{name}>, which cannot be used. {problem}")
-        if not known and not self.off:
+        if not known and not self.adjusted.off:
             missing = f"but the concept library {library} is empty"
             if not folder.is_dir():
                 missing = f"but there is no concept library {library}"

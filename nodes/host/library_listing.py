@@ -35,7 +35,10 @@ def list_concepts(selection: LibrarySelection, further: Sequence[str] = ()) -> t
 
 def describe(header: ConceptHeader, selection: LibrarySelection, unseen: Sequence[str]) -> str:
     """A concept as one line of the listing."""
-    state = "off" if header.name in selection.off else f"strength {selection.strengths.get(header.name, 1.0):g}"
+    adjusted = selection.adjusted
+    state = "off" if header.name in adjusted.off else f"strength {adjusted.strengths.get(header.name, 1.0):g}"
+    if limits := adjusted.ranges.get(header.name):
+        state += f", at noise {limits[0]:g} to {limits[1]:g}"
     hidden = ", its preview cannot be shown" if header.name in unseen else ""
     return (
         f"{header.order}. <{header.name}>  {header.kind}, {header.class_words!r}, rank {header.rank}, {state}{hidden}"

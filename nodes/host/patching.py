@@ -10,16 +10,18 @@ from __future__ import annotations
 import uuid
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 
+from ...ccvd_core.concepts.adjustments import NoiseRange
 from ...ccvd_core.concepts.concept import Concept
 from ...ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ...ccvd_core.regions.modes import RegionSettings
+from ...ccvd_core.regions.noise_limits import NoiseLimits
 from ...ccvd_core.regions.region import RegionError
 from ...ccvd_core.regions.regional_prompt import AnyPrompt, RegionalPrompt
 from .loaded_adapters import LoadedConcepts, add_adapters, load_concepts
@@ -31,10 +33,12 @@ KEY = "ccvd"
 
 @dataclass(frozen=True, eq=False)
 class PromptState:
-    """What a conditioning carries: the prompt, or scene, and the concepts that its columns stand for."""
+    """What a conditioning carries: the prompt, or scene, the concepts that its columns stand for, and at which noise
+    they act."""
 
     prompt: AnyPrompt
     concepts: tuple[str, ...]
+    ranges: Mapping[str, NoiseRange] = field(default_factory=dict)
 
     def over(self, names: Sequence[str], blend: float | None) -> AnyPrompt:
         """The prompt with columns for `names`: concepts it does not know have weight 0. `blend` None: its own."""
@@ -67,6 +71,7 @@ class ConceptRuntime:
         self._loaded: weakref.WeakKeyDictionary[Any, LoadedConcepts] = weakref.WeakKeyDictionary()
         self._prompts: dict[uuid.UUID, AnyPrompt] = {}
         self._known: dict[int, tuple[PromptState, AnyPrompt]] = {}
+        self._limits = NoiseLimits((), {})
         self._references = 0
         self._merging = RegionMerging(settings or RegionSettings())
 
@@ -105,6 +110,7 @@ class ConceptRuntime:
                 return samples
         finally:
             self._prompts, self._known, self._references = {}, {}, 0
+            self._limits = NoiseLimits((), {})
             for loaded in self._loaded.values():
                 loaded.attachment.forget_scenes()
 
@@ -114,6 +120,7 @@ class ConceptRuntime:
         """CALC_COND_BATCH wrapper: remember which uuid carries which prompt, and merge regions' own predictions."""
         conds = own_conditionings(conds)
         self._prompts = {}
+        self._limit(conds)
         for group in conds:
             for cond in group or ():
                 if KEY in cond:
@@ -155,6 +162,8 @@ class ConceptRuntime:
         loaded = self._loaded.get(executor.class_obj)
         if loaded is None or not any(found):
             return executor(*args, **kwargs)
+        time = loaded.backbone.noise_path.position(float(t.max()))
+        found = [None if prompt is None else self._limits.at(prompt, time) for prompt in found]
         rows = x.shape[0] // len(uuids)
         prompts = [prompt for prompt in found for _ in range(rows)]
         grid = loaded.backbone.call_grid(x, options, kwargs.get("time_dim_concat"), kwargs, self._references)
@@ -166,6 +175,13 @@ class ConceptRuntime:
                 for place, u in enumerate(uuids):
                     self._merging.masses[u] = masses[place * rows : (place + 1) * rows]
         return result
+
+    def _limit(self, conds: Sequence[Any]) -> None:
+        """Take up the noise at which concepts act: of a run, once, so that what follows from it is kept."""
+        states = [cond[KEY] for group in conds for cond in group or () if KEY in cond]
+        ranges = {name: limits for state in states for name, limits in state.ranges.items()}
+        if ranges != self._limits.ranges:
+            self._limits = NoiseLimits(self._names, ranges)
 
     def _prompt(self, cond: Mapping[str, Any]) -> AnyPrompt:
         """A conditioning's prompt over this MODEL's concepts: the same object in every step."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from base import DemoBase
 from torch import Tensor
 
+from ccvd_core.concepts.adjustments import NoiseRange
 from ccvd_core.concepts.concept import Concept, LowRank
 from ccvd_core.regions.region import Keyframe, Region
 from tests.backbones.pack import from_pack
@@ -50,15 +52,21 @@ def random_concepts(base: DemoBase) -> list[Concept]:
     return [concept("rex", "subject", "dog", 1), concept("kit", "motion", "cat", 2)]
 
 
-def conditioning(scene: Any, names: tuple[str, ...]) -> list[Any]:
+def conditioning(scene: Any, names: tuple[str, ...], ranges: Mapping[str, NoiseRange] | None = None) -> list[Any]:
     """CONDITIONING as Aggregate Adapters gives it."""
     patching = from_pack("nodes.host.patching")
     # The pack under ComfyUI has its own classes: what travels in a conditioning must be theirs.
-    return [[scene.context.unsqueeze(0), {patching.KEY: patching.PromptState(theirs(scene), names)}]]
+    return [[scene.context.unsqueeze(0), {patching.KEY: patching.PromptState(theirs(scene), names, ranges or {})}]]
 
 
 def in_comfyui(
-    model: Any, scene: Any, negative: Any, noise: Tensor, latents: Tensor | None = None, **changes: Any
+    model: Any,
+    scene: Any,
+    negative: Any,
+    noise: Tensor,
+    latents: Tensor | None = None,
+    ranges: Mapping[str, NoiseRange] | None = None,
+    **changes: Any,
 ) -> Tensor:
     """KSampler's and KSampler (Advanced)'s call with these conditionings, on concepts `rex` and `kit`; a LATENT."""
     import comfy.sample
@@ -67,7 +75,7 @@ def in_comfyui(
     return comfy.sample.sample(
         model,
         noise,
-        positive=conditioning(scene, ("rex", "kit")),
+        positive=conditioning(scene, ("rex", "kit"), ranges),
         negative=[[negative.context.unsqueeze(0), {}]],
         latent_image=torch.zeros_like(noise) if latents is None else latents,
         **{**usual, **changes},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from base import DemoBase, load_base
 from torch import Tensor
 
+from ccvd_core.concepts.adjustments import NoiseRange
 from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.regions.modes import RegionSettings
 from ccvd_core.regions.region import RegionSet
@@ -49,6 +51,10 @@ class Studio:
     def sample(self, model: Any, **changes: Any) -> Tensor:
         usual = {"steps": STEPS, "noise": self.noise}
         return in_comfyui(model, self.scene, self.negative, **{**usual, **changes})
+
+    def limited(self, settings: RegionSettings, ranges: Mapping[str, NoiseRange]) -> Tensor:
+        """Sampled with concepts that act at some noise only."""
+        return self.sample(self.patched(settings), ranges=ranges)
 
     def split(self, models: list[Any], *cuts: int, **changes: Any) -> Tensor:
         """KSampler (Advanced) for each model: the first adds noise, all but the last leave some."""

@@ -136,7 +136,7 @@ def test_bad_previews_and_files_are_listed_beside_the_good(models: Path, monkeyp
     assert lines["<rex>"].endswith("strength 0.5") and lines["<plain>"].endswith("off")
     assert lines["<eps>"].endswith("its preview cannot be shown")
     assert "cut.safetensors" in text.splitlines()[3]
-    assert selection.off == {"plain"} and selection.strengths == {"rex": 0.5}
+    assert selection.adjusted.off == {"plain"} and selection.adjusted.strengths == {"rex": 0.5}
     assert picture.shape == (1, 4 + 128 + 18 + 4, 136, 3)
 
 
@@ -189,7 +189,10 @@ def test_why_a_name_cannot_be_used(models: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_selection_has_no_strength_that_overflows(models: Path, strength: float) -> None:
     types = from_pack("nodes.host.libraries")
     with pytest.raises(ValueError, match="strength of 'rex' must be between -4 and 4"):
-        types.LibrarySelection(types.open_library("zoo"), frozenset(), {"rex": strength})
+        types.LibrarySelection(
+            types.open_library("zoo"),
+            from_pack("ccvd_core.concepts.adjustments").Adjustments(strengths={"rex": strength}),
+        )
 
 
 # The route

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from ccvd_core.concepts import adjustments
-from ccvd_core.concepts.adjustments import check_strength, parse_adjustments
+from ccvd_core.concepts.adjustments import Adjustments, NoiseRange, check_strength, parse_adjustments
 from ccvd_core.errors import CCVDError
 
 
@@ -28,11 +28,48 @@ from ccvd_core.errors import CCVDError
     ],
 )
 def test_lines_say_what_is_on_and_how_strongly(text: str, off: set[str], strengths: dict[str, float]) -> None:
-    assert parse_adjustments(text) == (off, strengths)
+    found = parse_adjustments(text)
+    assert (found.off, found.strengths, found.ranges) == (off, strengths, {})
 
 
 @pytest.mark.parametrize(
-    "line", ["rex loud", "rex 0.5 0.6", "<> 1", "rex 1e3", "rex nan", "rex 1_0", "rex 1.2.3", "rex --1"]
+    ("text", "strengths", "ranges"),
+    [
+        ("hop from 0.5", {}, {"hop": (0.5, 1.0)}),
+        ("hop 0.8 to .9", {"hop": 0.8}, {"hop": (0.0, 0.9)}),
+        ("<hop>: 0.8 from 0.25 to 0.5", {"hop": 0.8}, {"hop": (0.25, 0.5)}),
+        ("hop to 0.5 from 0.1", {}, {"hop": (0.1, 0.5)}),
+        ("hop from 0 to 1", {}, {}),
+        ("hop from 0.5\nhop", {}, {}),
+        ("from 0.5", {"from": 0.5}, {}),
+    ],
+)
+def test_lines_say_at_which_noise(text: str, strengths: dict[str, float], ranges: dict[str, NoiseRange]) -> None:
+    found = parse_adjustments(text)
+    assert (found.off, found.strengths, found.ranges) == (set(), strengths, ranges)
+    assert set(found.names) == {*strengths, *ranges}
+
+
+@pytest.mark.parametrize("line", ["hop from 0.9 to 0.1", "hop from 0.5 to 0.5", "hop to 2", "hop from -1"])
+def test_a_range_without_noise_is_refused(line: str) -> None:
+    with pytest.raises(CCVDError, match="must go from a smaller to a larger number between 0 and 1"):
+        parse_adjustments(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "rex loud",
+        "rex 0.5 0.6",
+        "<> 1",
+        "rex 1e3",
+        "rex nan",
+        "rex 1_0",
+        "rex 1.2.3",
+        "rex --1",
+        "rex from",
+        "rex from a",
+    ],
 )
 def test_a_line_that_means_nothing_is_named(line: str) -> None:
     with pytest.raises(CCVDError, match=r"Line 2 of the adjustments, '.*', should read `name 0.8`"):
@@ -57,4 +94,4 @@ def test_a_line_is_read_once_however_long() -> None:
     with pytest.raises(CCVDError, match="Line 1") as caught:
         parse_adjustments("1" * 100_000 + "x " + "1" * 100_000 + "x")
     assert len(str(caught.value)) < 200
-    assert parse_adjustments("1" * 100_000) == (frozenset(), {})
+    assert parse_adjustments("1" * 100_000) == Adjustments()
