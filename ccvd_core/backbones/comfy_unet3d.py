@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .base import EncodedText
 from .diffusers_unet3d import DiffusersUNet3DBackbone
 from .grid import TokenGrid
-from .hosted import HostedBackbone, LessonConditions, check_vae
+from .hosted import HostedBackbone, LessonConditions, check_vae, window_frames
 from .unet3d import unet_units
 
 
@@ -55,10 +55,8 @@ class ComfyUNet3DBackbone(DiffusersUNet3DBackbone, HostedBackbone):
         extras: Mapping[str, Any],
         references: int = 0,
     ) -> TokenGrid:
-        grid, window = self.grid(x.shape), options.get("context_window")
-        if window is None:
-            return grid
-        return replace(grid, numbers=tuple(window.index_list), clip_length=window.total_frames)
+        grid, window = self.grid(x.shape), window_frames(options)
+        return grid if window is None else replace(grid, numbers=window[0], clip_length=window[1])
 
     def recomputed(self) -> Sequence[nn.Module]:
         return [unit for unit, _ in unet_units(self._unet)]

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from ..concepts.concept import BaseFingerprint
 from .base import EncodedText, Removable, TextAttention, TextInput
 from .grid import TokenGrid
-from .hosted import HostedBackbone
+from .hosted import HostedBackbone, window_frames
 from .noise_path import FlowPath
 from .wan_families import wan_family
 from .wan_references import added_tokens, reference_frames
@@ -108,14 +108,10 @@ class ComfyWanBackbone(HostedBackbone):
     ) -> TokenGrid:
         grid = self.grid(x.shape)
         before, after = added_tokens(self._model, {**extras, "time_dim_concat": time_dim_concat})
-        window = options.get("context_window")
+        window = window_frames(options)
         if window is None and not references:
             return replace(grid, before=before, after=after)
-        numbers, total = range(grid.frames), grid.frames
-        if window is not None:
-            anchor = getattr(window, "causal_anchor_index", None)
-            first = [anchor] if anchor is not None and anchor >= 0 else []
-            numbers, total = [*first, *window.index_list], window.total_frames
+        numbers, total = window or (range(grid.frames), grid.frames)
         places = tuple(number - references for number in numbers)
         return replace(grid, before=before, after=after, numbers=places, clip_length=total - references)
 

@@ -69,6 +69,20 @@ class LessonConditions(ABC):
         """
 
 
+def window_frames(options: Mapping[str, Any]) -> tuple[tuple[int, ...], int] | None:
+    """Which latent frames of the clip a model call sees, in their order, and how many the clip has; None: all of them.
+
+    Before a window that does not begin with the clip, the host puts the frame before it, as an anchor that is dropped
+    afterwards.
+    """
+    window = options.get("context_window")
+    if window is None:
+        return None
+    anchor = getattr(window, "causal_anchor_index", None)
+    first = [anchor] if anchor is not None and anchor >= 0 else []
+    return (*first, *window.index_list), window.total_frames
+
+
 def check_vae(latent_format: Any, vae: Any, known: Mapping[tuple[int, int], str]) -> None:
     """Raise MediaError unless the VAE makes latents that the model reads; `known` names VAEs by channels and scale."""
     wanted = (latent_format.latent_channels, latent_format.spacial_downscale_ratio)

@@ -23,10 +23,11 @@ from ...ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ...ccvd_core.regions.modes import RegionSettings
 from ...ccvd_core.regions.noise_limits import NoiseLimits
 from ...ccvd_core.regions.region import RegionError
-from ...ccvd_core.regions.regional_prompt import AnyPrompt, RegionalPrompt
+from ...ccvd_core.regions.regional_prompt import AnyPrompt, RegionalPrompt, has_regions
 from .loaded_adapters import LoadedConcepts, add_adapters, load_concepts
 from .region_groups import away_from_empty
 from .region_merging import RegionMerging
+from .region_stages import check_windows
 
 KEY = "ccvd"
 
@@ -98,10 +99,12 @@ class ConceptRuntime:
         **kwargs: Any,
     ) -> Any:
         """SAMPLER_SAMPLE wrapper: what is made once per run is kept as long as the sampler runs, and its noise."""
+        own = [cond for group in guider.conds.values() for cond in group or ()]
+        if any(KEY in cond and has_regions(cond[KEY].prompt) for cond in own):
+            check_windows(extra["model_options"], noise.shape)
         try:
             for loaded in self._loaded.values():  # copies of one model: each gives the same answer
-                conds = [cond["model_conds"] for group in guider.conds.values() for cond in group or ()]
-                self._references = loaded.backbone.reference_frames(conds)
+                self._references = loaded.backbone.reference_frames([cond["model_conds"] for cond in own])
                 break
             # Guiders with several scales have no cfg.
             with self._merging.run(noise, getattr(guider, "cfg", 1.0), sigmas, latents):

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...ccvd_core.backbones.hosted import window_frames
+from ...ccvd_core.regions.region import RegionError
 from ...ccvd_core.regions.run import Beginning
 
+FRAMES = 2
+"""The dimension of latents [batch, channels, frames, height, width] that is time."""
 KEPT_STAGES = 4
 """A stage holds four tensors of the latents' size, in the machine's memory. Several are kept because ComfyUI does not
 run a first sampler again when only the second one's settings change."""
@@ -33,6 +37,18 @@ class Stage:
     latents: Tensor
     level: float
     beginning: Beginning
+
+
+def check_windows(model_options: Mapping[str, Any], shape: Sequence[int]) -> None:
+    """Raise RegionError where latents of this shape would be sampled in windows over something else than frames."""
+    handler = model_options.get("context_handler")
+    along = getattr(handler, "dim", FRAMES)
+    if along != FRAMES and along < len(shape) and shape[along] > getattr(handler, "context_length", 0):
+        raise RegionError(
+            f"The context windows in front of this sampler divide the latents along `dim` {along}, and regions can "
+            f"only follow windows over a clip's frames. Set `dim` of Context Windows (Manual) to {FRAMES}, or remove "
+            "that node."
+        )
 
 
 class Stages:
@@ -62,8 +78,6 @@ def frames_of(clip: Tensor | None, x: Tensor, options: Mapping[str, Any]) -> Ten
     """Which latent frames of the clip `x` shows: all, or a context window's. None: its shape is not the clip's."""
     if clip is None:
         return None
-    frames = torch.arange(clip.shape[2])
-    part = options["transformer_options"].get("context_window")
-    if part is not None:
-        frames = part.get_tensor(frames.view(1, 1, -1, 1, 1), frames.device).flatten()
+    window = window_frames(options["transformer_options"])
+    frames = torch.arange(clip.shape[2]) if window is None else torch.tensor(window[0])
     return frames if x.shape == (*clip.shape[:2], len(frames), *clip.shape[3:]) else None

@@ -48,9 +48,9 @@ class Studio:
         model = patching.with_region_settings(self.models[number], theirs(settings))
         return patching.with_concepts(model, [theirs(concept) for concept in self.concepts])
 
-    def sample(self, model: Any, **changes: Any) -> Tensor:
+    def sample(self, model: Any, scene: Any = None, **changes: Any) -> Tensor:
         usual = {"steps": STEPS, "noise": self.noise}
-        return in_comfyui(model, self.scene, self.negative, **{**usual, **changes})
+        return in_comfyui(model, scene or self.scene, self.negative, **{**usual, **changes})
 
     def limited(self, settings: RegionSettings, ranges: Mapping[str, NoiseRange]) -> Tensor:
         """Sampled with concepts that act at some noise only."""
