@@ -12,7 +12,7 @@ from ..ccvd_core.regions.pixels import first_masks
 from .host.following import editor_frames, save_frames
 from .host.hints import hint
 from .host.libraries import RegionsType
-from .host.region_inputs import gathered_regions, memory_warning, pixel_boxes
+from .host.region_inputs import PER_FRAME, gathered_regions, notes_on, pixel_boxes
 from .host.region_pictures import check_background, preview
 from .host.search_words import SEARCH_WORDS
 
@@ -66,10 +66,10 @@ class RegionMask(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "mask_batch",
-                    options=["regions", "frames"],
+                    options=["regions", PER_FRAME],
                     default="regions",
                     tooltip="What several painted masks are. regions: each is a region of its own. frames: one region, "
-                    "with a mask for each frame of the video.",
+                    "with a mask for each frame of the video; another number of masks is spread over it.",
                     advanced=True,
                 ),
                 io.String.Input(
@@ -138,10 +138,10 @@ class RegionMask(io.ComfyNode):
         boxes: Any = None,
         background: Tensor | None = None,
     ) -> io.NodeOutput:
-        regions = gathered_regions(layout, width, height, length, mask_batch, mask_prompts.splitlines(), mask, boxes)
+        regions = gathered_regions(layout, width, height, mask_batch, mask_prompts.splitlines(), mask, boxes)
         check_background(background)
-        if warning := memory_warning(regions):
-            hint(cls, warning)
+        if note := notes_on(regions, mask, mask_batch, length):
+            hint(cls, note)
         under = [] if background is None else save_frames(editor_frames(background))
         return io.NodeOutput(
             regions,

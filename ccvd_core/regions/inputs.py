@@ -20,9 +20,9 @@ COLOURS = ("#4fc3f7", "#ffb74d", "#aed581", "#f06292", "#ba68c8", "#4db6ac", "#f
 
 
 def painted_regions(
-    masks: Float[Tensor, "masks height width"], prompts: Sequence[str], per_frame: bool, frames: int
+    masks: Float[Tensor, "masks height width"], prompts: Sequence[str], per_frame: bool
 ) -> list[PaintedRegion]:
-    """A region of each mask; or, `per_frame`, one region whose shape at each frame of the clip is a mask.
+    """A region of each mask; or, `per_frame`, one region whose shape over the clip is that of the masks, one by one.
 
     `prompts` are taken in order; a region without one gets an empty prompt. Raises RegionError for masks that are not
     [masks, height, width] of numbers in 0..1, or on which nothing is painted.
@@ -31,10 +31,6 @@ def painted_regions(
         masks = masks.unsqueeze(0)
     if masks.ndim != 3 or not masks.numel():
         raise RegionError(f"`mask` must be masks of [masks, height, width]; got {list(masks.shape)}.")
-    if per_frame and masks.shape[0] not in (1, frames):
-        raise RegionError(
-            f"With one mask per frame, `mask` must have 1 or {frames} masks (the clip's frames); got {masks.shape[0]}."
-        )
     if not per_frame and masks.shape[0] > MAX_REGIONS:
         raise RegionError(
             f"{masks.shape[0]} masks are connected and each is a region: there can be at most {MAX_REGIONS}. "
@@ -52,6 +48,17 @@ def painted_regions(
             raise RegionError(f"On mask {number} nothing is painted. Paint the region in white, or disconnect `mask`.")
         regions.append(region)
     return regions
+
+
+def spread_note(masks: Tensor, per_frame: bool, frames: int) -> str:
+    """What an artist should know of masks of another number than the clip's `frames`; else empty."""
+    count = masks.shape[0] if masks.ndim == 3 else 1
+    if not per_frame or count in (1, frames):
+        return ""
+    return (
+        f"{count} masks for {frames} frames: they are spread evenly over the clip, the first mask at its beginning and "
+        "the last at its end."
+    )
 
 
 def boxes_as_regions(boxes: Any, prompts: Sequence[str], width: int, height: int) -> list[Region]:

@@ -148,7 +148,7 @@ class Region(Shape):
 
 @dataclass(frozen=True)
 class PaintedRegion(Shape):
-    """A region from a painted mask: still (one frame) or one mask per frame of the clip.
+    """A region from a painted mask: still (one frame), or several that are spread evenly over the clip.
 
     `mask` is 1 inside, 0 outside, in between at soft edges; of any size, it covers the whole frame. Raises RegionError
     for what is no such mask.

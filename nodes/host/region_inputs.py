@@ -9,26 +9,34 @@ import torch
 from comfy.model_management import get_free_memory
 from torch import Tensor
 
-from ...ccvd_core.regions.inputs import boxes_as_regions, painted_regions
+from ...ccvd_core.regions.inputs import boxes_as_regions, painted_regions, spread_note
 from ...ccvd_core.regions.layout import parse_layout
 from ...ccvd_core.regions.pixels import check_mask_size
 from ...ccvd_core.regions.region import RegionSet
+
+PER_FRAME = "frames"
+"""The `mask_batch` of masks that are one region over time."""
 
 
 def gathered_regions(
     layout: str,
     width: int,
     height: int,
-    length: int,
     mask_batch: str,
     prompts: Sequence[str],
     mask: Tensor | None,
     boxes: Any,
 ) -> RegionSet:
     """Drawn regions, painted masks and bounding boxes, from back to front; `prompts` are those of the last two."""
-    painted = [] if mask is None else painted_regions(mask, prompts, mask_batch == "frames", length)
+    painted = [] if mask is None else painted_regions(mask, prompts, mask_batch == PER_FRAME)
     boxed = [] if boxes is None else boxes_as_regions(boxes, prompts[len(painted) :], width, height)
     return RegionSet(width, height, (*parse_layout(layout).regions, *painted, *boxed))
+
+
+def notes_on(regions: RegionSet, mask: Tensor | None, mask_batch: str, length: int) -> str:
+    """What the artist should know, one line. Raises RegionError for masks that do not fit in memory."""
+    spread = "" if mask is None else spread_note(mask, mask_batch == PER_FRAME, length)
+    return " ".join(note for note in (memory_warning(regions), spread) if note)
 
 
 def memory_warning(regions: RegionSet) -> str:

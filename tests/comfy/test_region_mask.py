@@ -90,6 +90,18 @@ def test_painted_masks_and_boxes_come_after_the_drawn_ones(server: ComfyServer) 
     assert [box["x"] for box in frame] == [8, 0, 40] and frame[1]["width"] == 64
 
 
+def test_masks_of_a_video_of_another_length_are_spread_and_it_is_said(server: ComfyServer) -> None:
+    graph = empty_graph()
+    frames = graph.add("EmptyImage", width=8, height=8, batch_size=5, color=0xFFFFFF)
+    masks = graph.add("ImageToMask", image=frames.out(), channel="red")
+    node = region_mask(graph, mask=masks.out(), mask_batch="frames", mask_prompts="a <rex>")
+    shown = graph.show(node.out(2))
+    done = run(server, graph)
+    whole = {"x": 0, "y": 0, "width": 64, "height": 64}
+    assert json.loads(done.text(shown)) == [[whole]] * 9
+    assert any("5 masks for 9 frames: they are spread evenly" in text for text in done.texts(node))
+
+
 def test_boxes_of_core_nodes_are_taken(server: ComfyServer) -> None:
     graph = empty_graph()
     state = [{"x": 16, "y": 0, "width": 32, "height": 32, "metadata": {}}]
@@ -172,13 +184,6 @@ def test_masks_that_cannot_be_used(server: ComfyServer, tmp_path: Path) -> None:
     graph = empty_graph()
     region_mask(graph, mask=solid_mask(graph, 8, 8, 0.0).out())
     with pytest.raises(ComfyError, match="On mask 1 nothing is painted"):
-        run(server, graph)
-
-    graph = empty_graph()
-    frames = graph.add("EmptyImage", width=8, height=8, batch_size=5, color=0xFFFFFF)
-    masks = graph.add("ImageToMask", image=frames.out(), channel="red")
-    region_mask(graph, mask=masks.out(), mask_batch="frames")
-    with pytest.raises(ComfyError, match=r"1 or 9 masks.*got 5"):
         run(server, graph)
 
     latent = {"latent_tensor": torch.full((1, 16, 1, 8, 8), torch.nan), "latent_format_version_0": torch.tensor([])}

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ccvd_core.backbones.grid import TokenGrid
 from ccvd_core.regions.geometry import box_pixels, token_edges
-from ccvd_core.regions.inputs import boxes_as_regions, painted_regions
+from ccvd_core.regions.inputs import boxes_as_regions, painted_regions, spread_note
+from ccvd_core.regions.masks import region_masks
 from ccvd_core.regions.region import Keyframe, PaintedRegion, Region, RegionError, RegionSet, Shape
 
 
@@ -25,7 +27,7 @@ def moving(*keyframes: tuple[float, tuple[float, float, float, float]]) -> Regio
 def test_each_mask_is_a_region_with_its_prompt():
     masks = torch.zeros(2, 4, 6)
     masks[0, 0, 0], masks[1, 3, 5] = 1, 1.1
-    first, second = painted_regions(masks, ["a <rex>"], per_frame=False, frames=9)
+    first, second = painted_regions(masks, ["a <rex>"], per_frame=False)
     assert (first.prompt, second.prompt) == ("a <rex>", "")
     assert first.mask.shape == second.mask.shape == (1, 4, 6)
     assert float(second.mask.max()) == 1.0 and not second.moves
@@ -34,8 +36,33 @@ def test_each_mask_is_a_region_with_its_prompt():
 def test_a_mask_per_frame_is_one_region_that_moves():
     masks = torch.zeros(3, 4, 4)
     masks[1] = 1
-    (region,) = painted_regions(masks, ["x", "y"], per_frame=True, frames=3)
+    (region,) = painted_regions(masks, ["x", "y"], per_frame=True)
     assert region.mask.shape == (3, 4, 4) and region.prompt == "x" and region.moves
+
+
+@pytest.mark.parametrize("count", [2, 5, 9, 10, 81])
+def test_masks_of_another_number_than_the_frames_are_spread_over_the_clip(count: int):
+    """As a tracker gives them for a video of another length: in mask n, column n of all is painted."""
+    masks = torch.zeros(count, 2, count)
+    masks[range(count), :, range(count)] = 1
+    (region,) = painted_regions(masks, [], per_frame=True)
+    frames = 9
+    seen = [region.mask_at(frame / (frames - 1), count, 2)[0].nonzero().flatten().tolist() for frame in range(frames)]
+    assert all(len(columns) == 1 for columns in seen)
+    columns = [columns[0] for columns in seen]
+    assert columns[0] == 0 and columns[-1] == count - 1
+    assert all(abs(column - frame / (frames - 1) * (count - 1)) <= 0.5 for frame, column in enumerate(columns))
+    note = spread_note(masks, True, frames)
+    assert note.startswith(f"{count} masks for 9 frames") if count != frames else note == ""
+    assert spread_note(masks, False, frames) == "" and spread_note(masks[:1], True, frames) == ""
+
+
+def test_a_tracked_object_that_is_gone_for_a_while_has_no_token_then():
+    masks = torch.zeros(9, 8, 8)
+    masks[:3, :, :4] = masks[6:, :, 4:] = 1
+    (region,) = painted_regions(masks, [], per_frame=True)
+    laid = region_masks(RegionSet(64, 64, (region,)), TokenGrid(9, 2, 2))[1].view(9, 2, 2)
+    assert laid[:, 0].tolist() == [[1, 0]] * 3 + [[0, 0]] * 3 + [[0, 1]] * 3
 
 
 @pytest.mark.parametrize(
@@ -49,12 +76,12 @@ def test_a_mask_per_frame_is_one_region_that_moves():
         (torch.ones(0, 4, 4), False, r"got \[0, 4, 4\]"),
         (torch.ones(1, 1, 4, 4), False, r"got \[1, 1, 4, 4\]"),
         (torch.ones(65, 2, 2), False, "at most 64.*set `mask_batch` to frames"),
-        (torch.ones(4, 2, 2), True, r"1 or 9 masks.*got 4"),
+        (torch.zeros(4, 2, 2), True, "On mask 1 nothing is painted"),
     ],
 )
 def test_masks_that_cannot_be_used(masks: torch.Tensor, per_frame: bool, words: str):
     with pytest.raises(RegionError, match=words):
-        painted_regions(masks, [], per_frame, frames=9)
+        painted_regions(masks, [], per_frame)
 
 
 def test_frames_of_boxes_are_keyframes():
