@@ -34,6 +34,7 @@ from .lesson_need import check_memory
 from .lesson_results import already_there, results
 from .libraries import LibrarySelection, concept_name, open_library, written_name
 from .made_here import MADE_HERE
+from .patched_base import patch_identity, patch_notes
 from .progress_text import send_progress_text
 from .sample_strip import sample_lines
 from .text_encoder import PromptReader
@@ -78,8 +79,7 @@ class Lesson:
     ) -> None:
         self._node_id, self._preview_every = node_id, preview_every
         self._model, self._vae = model.clone(), vae
-        self._name = concept_name(name)
-        self._kind: Kind = kind
+        self._name, self._kind = concept_name(name), kind
         self._samples = list(sample_lines(sample_prompts, self._name))
         self._class_words = check_class_words(class_words)
         self._shelf_name, self._shelf = library, open_library(library)
@@ -104,11 +104,9 @@ class Lesson:
             noise_to=noise_to,
             **{**taken_over, **(options or {})},
         )
-        form = self._backbone.video
-        self._cut = clip_cut(KINDS[kind], form, length, windows)
-        reader = MediaReader(
-            KINDS[kind], self._cut, megapixels_percent * 10_000 or form.area, self._conditions.multiple, self._say
-        )
+        self._cut = clip_cut(KINDS[kind], self._backbone.video, length, windows)
+        area = megapixels_percent * 10_000 or self._backbone.video.area
+        reader = MediaReader(KINDS[kind], self._cut, area, self._conditions.multiple, self._say)
         self._items = reader.read(images or (), video or ())
         for item in self._items:
             self._conditions.check_frames(item.pieces[0].shape[2])
@@ -126,6 +124,7 @@ class Lesson:
         first_frames = [to_floats(item.pieces[0][:, :, :1]) for item in self._items]
         self._notes = [
             *self._conditions.notes,
+            *patch_notes(self._model),
             *unread,
             *sibling_notes(earlier, self._backbone),
             *notes_on_media(self._backbone, first_frames),
@@ -148,6 +147,7 @@ class Lesson:
             self._backbone.fingerprint,
             [pixels for item in self._items for pixels in item.pieces] + [m for m in self._masks if m is not None],
             clip_vision=self._conditions.clip_vision is not None,
+            **patch_identity(self._model),
             **contents(self._start),
         )
 
@@ -239,8 +239,8 @@ class Lesson:
     def _announce(self, learner: ConceptLearner, need: LearningNeed) -> str:
         """Say before the first step what is going to happen and how long it will take."""
         self._say("Measuring a step")
-        seconds = learner.estimate_seconds()
-        summary = need_summary(need, self._settings.steps, seconds) + clips_summary(self._items, self._cut)
+        needed = need_summary(need, self._settings.steps, learner.estimate_seconds())
+        summary = needed + clips_summary(self._items, self._cut)
         logging.info("CCVD: learning <%s>: %s", self._name, summary)
         self._say(" ".join([f"Learning <{self._name}>: {summary}.", *self._notes]))
         return summary

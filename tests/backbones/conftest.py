@@ -20,6 +20,7 @@ from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone
 from ccvd_core.prompts.aggregate import row_gates
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
 from ccvd_core.prompts.concept_tokens import PlacedTokens
+from tests.backbones.wan_lesson import lesson, wan_text  # noqa: F401
 from tests.tiny_text_to_video import UNET
 
 LAYERS, HEADS, HEAD_WIDTH, TEXT_WIDTH, ROWS = 4, 2, 32, 20, 8

@@ -76,26 +76,36 @@ FAMILY = {
 }
 
 
-def build(member: Member) -> Any:
-    """ComfyUI's MODEL of a file with this model's weights. One that cannot learn has no memory behind its weights."""
-    import comfy.model_detection
-    import comfy.model_management
+def weights_of(member: Member, device: str = "cpu") -> dict[str, Tensor]:
+    """Random weights under the keys of its files."""
     import comfy.ops
-    from comfy.model_patcher import ModelPatcher
 
     module, name = member.inner.rsplit(".", 1)
-    device = "cpu" if member.learns else "meta"
     inner = getattr(importlib.import_module(module), name)(
         **{**SMALL, **member.config}, operations=comfy.ops.disable_weight_init, device=device, dtype=torch.float32
     )
     generator = torch.Generator().manual_seed(4)
-    weights = {
+    return {
         key: value if value.is_meta else torch.randn(value.shape, generator=generator) * 0.05
         for key, value in inner.state_dict().items()
     }
+
+
+def metadata_of(member: Member) -> dict[str, str]:
+    """What no small file's weights tell: real heads are 128 wide."""
     told = {"num_heads": HEADS, "text_dim": TEXT_WIDTH, **member.detected}
-    metadata = {"config": json.dumps({"transformer": told})}
-    config = comfy.model_detection.model_config_from_unet(weights, "", metadata=metadata)
+    return {"config": json.dumps({"transformer": told})}
+
+
+def build(member: Member) -> Any:
+    """ComfyUI's MODEL of a file with this model's weights. One that cannot learn has no memory behind its weights."""
+    import comfy.model_detection
+    import comfy.model_management
+    from comfy.model_patcher import ModelPatcher
+
+    device = "cpu" if member.learns else "meta"
+    weights = weights_of(member, device)
+    config = comfy.model_detection.model_config_from_unet(weights, "", metadata=metadata_of(member))
     assert config is not None
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model(weights, "", device=device)
