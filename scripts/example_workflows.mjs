@@ -1,4 +1,5 @@
 // What the example workflows consist of; make_example_workflows.mjs builds them in the page.
+import { LINKS as IMAGE_TO_VIDEO_LINKS, NODES as IMAGE_TO_VIDEO, NOTE as IMAGE_TO_VIDEO_NOTE } from "./image_to_video_workflow.mjs";
 
 // [key, type, x, y, width, height, widget values by name]
 const LEARN_AND_USE = [
@@ -137,12 +138,15 @@ export const EDITOR = {
   },
 };
 
-/** File name, which is the title in the template browser -> what it consists of, and its picture for the README. */
+/** File name, which is the title in the template browser -> what it consists of, and its picture for the README; none: it needs files that are not here. */
 export const WORKFLOWS = {
   "1 Learn a concept and make a video": {
     nodes: LEARN_AND_USE, links: LEARN_AND_USE_LINKS, note: LEARN_AND_USE_NOTE, picture: "learn_and_use_a_concept",
   },
   "2 Two concepts in one scene": {
     nodes: REGIONS, links: REGION_LINKS, note: REGION_NOTE, picture: "two_concepts_in_regions",
+  },
+  "4 Image to video": {
+    nodes: IMAGE_TO_VIDEO, links: IMAGE_TO_VIDEO_LINKS, note: IMAGE_TO_VIDEO_NOTE,
   },
 };

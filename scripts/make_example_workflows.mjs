@@ -81,6 +81,7 @@ async function make(name, { nodes, links, note, picture }) {
     return app.graph.serialize();
   }, { nodes, links, note, offset: [MARGIN.left, MARGIN.top] });
   writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(workflow, null, 1)}\n`);
+  if (!picture) return page.close();
   if (runs) await run(page);
   // The middle of the clip says more than its first frame.
   await page.evaluate(() => document.querySelectorAll("video").forEach((v) => { v.pause(); v.currentTime = 0.6; }));

@@ -50,7 +50,9 @@ THUMBNAILS = {
     "1 Learn a concept and make a video": Thumbnail(("fox",), "rex"),
     "2 Two concepts in one scene": Thumbnail(("fox", "taxi"), "scene"),
 }
-NAMES = (*THUMBNAILS, "region_editor")
+PLANS = {"4 Image to video": "fox"}
+"""Workflows that need a model's own files and are not run here, and the demo pictures of what they begin with."""
+NAMES = (*THUMBNAILS, *PLANS, "region_editor")
 
 SIDE, SMALL, GAP = 480, 132, 14
 """Of the square thumbnail, of the small pictures in it, and between them, in pixels."""
@@ -72,6 +74,26 @@ def thumbnail(shown: Thumbnail, video: Path, layout: Layout | None) -> Image.Ima
     for region in layout["regions"] if layout else ():
         outline(ImageDraw.Draw(frame), region, side)
     paper.paste(frame, ((SIDE - side) // 2, SMALL + 6 * GAP))
+    return paper
+
+
+def plan(what: str, layout: Layout) -> Image.Image:
+    """What is in the start picture, in its region's first box, and the way to its last."""
+    paper = Image.new("RGB", (SIDE, SIDE), PAPER)
+    height = round(SIDE * layout["height"] / layout["width"])
+    top, draw = (SIDE - height) // 2, ImageDraw.Draw(paper)
+    draw.rectangle((0, top, SIDE, top + height), outline=INK, width=4)
+    region = layout["regions"][0]
+    boxes = [np.asarray(region["keyframes"][at]["box"]) * (SIDE, height, SIDE, height) for at in (0, -1)]
+    for x, y, across, down in boxes:
+        draw.rectangle((x, top + y, x + across, top + y + down), outline=region["color"], width=4)
+    (x, y, across, down), (last, *_) = boxes
+    inside = (int(across) - 8, int(down) - 8)
+    picture = ImageOps.fit(first_frame(sorted((DEMO_PICTURES / what).glob("*.png"))[0]), inside)
+    paper.paste(picture, (int(x) + 4, top + int(y) + 4))
+    middle, tip = top + int(y + down / 2), int(last) - 6
+    draw.rectangle((x + across + 6, middle - 5, tip - 16, middle + 5), fill=INK)
+    draw.polygon([(tip - 18, middle - 18), (tip - 18, middle + 18), (tip, middle)], fill=INK)
     return paper
 
 
@@ -109,6 +131,10 @@ def main() -> int:
             videos = sorted((server.base / "output" / "ccvd").glob(f"{shown.video}*.mp4"))
             if name in names and videos:
                 thumbnail(shown, videos[-1], layout_of(name)).save(FOLDER / f"{name}.jpg", quality=90)
+        for name, what in PLANS.items():
+            layout = layout_of(name)
+            if name in names and layout is not None:
+                plan(what, layout).save(FOLDER / f"{name}.jpg", quality=90)
     return code
 
 

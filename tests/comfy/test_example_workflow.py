@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import pytest
+import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from .graphs import concept_file, nodes_of
+from .graphs import DEMO_MODEL, Graph, concept_file, nodes_of, put_pictures, run
 
 if TYPE_CHECKING:
     from comfy_server import ComfyServer
@@ -59,6 +62,58 @@ def test_it_learns_two_concepts_and_puts_each_in_its_region(server: ComfyServer)
     outputs = server.run(prompt)["outputs"]
     assert all(concept_file(server, "my_scene", name).is_file() for name in ("rex", "cab"))
     assert len(frames_of(server.output_path(outputs[saver]["images"][0]))) == 9
+
+
+def put_image_to_video_model(server: ComfyServer, name: str) -> None:
+    """The demo model in the layout of image to video: 20 channels behind the latents, which it does not look at."""
+    place = server.base / "models" / "diffusion_models"
+    place.mkdir(parents=True, exist_ok=True)
+    with safe_open(DEMO_MODEL, "pt") as file:
+        weights, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    first = weights["patch_embedding.weight"]
+    behind = torch.zeros(first.shape[0], 20, *first.shape[2:], dtype=first.dtype)
+    save_file({**weights, "patch_embedding.weight": torch.cat([first, behind], 1)}, place / name, metadata)
+
+
+def test_a_start_picture_goes_on_as_a_video_with_its_concept_in_a_region(server: ComfyServer, tmp_path: Path) -> None:
+    """The graph as it is, small and with a small model of its layout; the demo's text encoder and VAE go with that."""
+    from workflow import set_widgets, to_prompt
+
+    put_pictures(server, tmp_path, "start", [(64, 64)])
+    graph = Graph()
+    images = graph.add("LoadImageDataSetFromFolder", folder="start")
+    graph.learn(images=images.out(), library="start_picture", steps=2)
+    run(server, graph)
+
+    shipped, info = workflow("4 Image to video"), server.object_info()
+    (loader,) = (node for node in shipped["nodes"] if node["type"] == "UNETLoader")
+    put_image_to_video_model(server, loader["widgets_values"][0])
+    small = {"width": 64, "height": 64, "length": 5}
+    for kind, changes in {
+        "WanImageToVideo": small,
+        "CCVD_RegionMask": small,
+        "CCVD_ConceptLibrary": {"library": "start_picture"},
+        "CCVD_Sampler": {"steps": 2},
+        "LoadImage": {"image": "start/0.png"},
+    }.items():
+        set_widgets(shipped, info, kind, **changes)
+    prompt = to_prompt(shipped, info)
+    demo = "demo"
+    prompt[demo] = {"class_type": "CCVD_DemoModel", "inputs": {"shift": 3.0}}
+    instead = {nodes_of(prompt, kind)[0]: output for kind, output in (("CLIPLoader", 1), ("VAELoader", 2))}
+    # Models of this size have no CLIP Vision.
+    gone = {node for kind in ("CLIPVisionLoader", "CLIPVisionEncode") for node in nodes_of(prompt, kind)}
+    for node in prompt.values():
+        for name, link in list(node["inputs"].items()):
+            if isinstance(link, list) and link[0] in instead:
+                node["inputs"][name] = [demo, instead[link[0]]]
+            elif isinstance(link, list) and link[0] in gone:
+                del node["inputs"][name]
+    prompt = {key: node for key, node in prompt.items() if key not in gone | instead.keys()}
+    outputs = server.run(prompt)["outputs"]
+    frames = frames_of(server.output_path(outputs[nodes_of(prompt, "SaveVideo")[0]]["images"][0]))
+    assert len(frames) == 5 and frames[0].shape == (64, 64, 3)
+    assert outputs[nodes_of(prompt, "CCVD_RegionMask")[0]]["ccvd_background"], "the start picture is under the regions"
 
 
 @pytest.mark.parametrize("name", NAMES)
