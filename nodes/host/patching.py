@@ -103,9 +103,8 @@ class ConceptRuntime:
         if any(KEY in cond and has_regions(cond[KEY].prompt) for cond in own):
             check_windows(extra["model_options"], noise.shape)
         try:
-            for loaded in self._loaded.values():  # copies of one model: each gives the same answer
+            for loaded in [*self._loaded.values()][:1]:  # copies of one model: each gives the same answer
                 self._references = loaded.backbone.reference_frames([cond["model_conds"] for cond in own])
-                break
             # Guiders with several scales have no cfg.
             with self._merging.run(noise, getattr(guider, "cfg", 1.0), sigmas, latents):
                 samples = executor(guider, sigmas, extra, callback, noise, latents, *args, **kwargs)

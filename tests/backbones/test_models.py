@@ -23,6 +23,7 @@ from tests.backbones.wan_rows import HEIGHT, ROWS, WIDTH, Row, feed, load, load_
 
 FIRST, LAST = (0.0, 0.0, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5)
 """Where the region is in the clip's first latent frame, and from the second on."""
+REPOSITORY = Path(__file__).parents[2]
 PATH = ((0.0, FIRST), (0.1, LAST))
 LATENTS = 3
 """Latent frames of the clip. What is before them shows none of it."""
@@ -147,3 +148,51 @@ def test_packed_weights_teach_what_they_mean(name: str, lesson: Callable[..., An
     for site, adapter in made["whole"].adapters.items():
         found = made["packed"].adapters[site].b
         assert torch.cosine_similarity(found.flatten(), adapter.b.flatten(), dim=0) > 0.99, site
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.member.learns])
+def test_pictures_teach_where_the_model_is_not_shown_them(name: str, lesson: Callable[..., Any]):
+    row = ROWS[name]
+    model, vae = load(row), PoolingVAE(row.member.channels)
+    if row.member.start_image:
+        with pytest.raises(ValueError, match=r"shown the first frame.*connect clips to `video`.*text-to-video model"):
+            lesson(model, vae, picture=True, **LESSON)
+        assert not vae.encoded
+    else:
+        assert "in 2 steps" in lesson(model, vae, picture=True, **{**LESSON, **row.settings}).run().result[2]
+
+
+ELSEWHERE = {
+    "Demo model": "tests/comfy/test_learning.py",
+    "HuMo, Dancer, SCAIL, Causal Forcing, FlowRVS": "tests/backbones/test_wan_family.py",
+    "LoRA for few steps (cfg 1)": "tests/backbones/test_lora_in_front.py",
+    "ModelScope": "tests/comfy/test_text_to_video.py",
+}
+"""Rows of the README's table with tests of their own."""
+IN_README = {
+    "Wan 2.1 T2V 1.3B, 14B": ["Wan 2.1 T2V"],
+    "Wan 2.2 T2V A14B": ["Wan 2.2 T2V A14B, high noise", "Wan 2.2 T2V A14B, low noise"],
+    "Wan 2.2 TI2V 5B": ["Wan 2.2 TI2V 5B"],
+    "Phantom": ["Phantom"],
+    "Wan 2.1 I2V, FLF2V, Fun Inpaint": ["Wan 2.1 I2V", "Wan 2.1 FLF2V", "Wan 2.1 Fun Inpaint"],
+    "Wan 2.2 I2V A14B": ["Wan 2.2 I2V A14B, high noise", "Wan 2.2 I2V A14B, low noise"],
+    "VACE": ["Wan 2.1 VACE"],
+    "Fun Control, Fun Camera": [f"Wan 2.{n} Fun {kind}" for n in (1, 2) for kind in ("Control", "Camera")],
+    "Animate, S2V": ["Wan 2.2 Animate", "Wan 2.2 S2V"],
+    "fp8, scaled fp8, GGUF": ["fp8", "scaled fp8", "GGUF"],
+}
+
+
+def test_the_readme_says_of_each_model_what_is_tested_here():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8").partition("## Models")[2].partition("\n## ")[0]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    table = {line[0]: line[1:] for line in lines[2:]}
+    assert table.keys() == ELSEWHERE.keys() | IN_README.keys()
+    assert sorted(name for names in IN_README.values() for name in names) == sorted(ROWS)
+    assert all((REPOSITORY / file).is_file() for file in ELSEWHERE.values())
+    for title, names in IN_README.items():
+        learn, use, regions, _ = table[title]
+        member = ROWS[names[0]].member
+        said = "on T2V" if not member.learns else "clips" if member.start_image else "pictures, clips"
+        assert learn == (said if not ROWS[names[0]].unpacked else "as the model"), title
+        assert (use, regions) == ("yes", "yes"), title

@@ -123,6 +123,11 @@ ROWS: Mapping[str, Row] = {
     "Wan 2.1 T2V": Row(TEXT),
     "Wan 2.1 I2V": Row(FAMILY["2.1 image-to-video"], "WanImageToVideo", lambda: {**I2V, "clip_vision_output": eye()}),
     "Wan 2.1 FLF2V": Row(FAMILY["2.1 first and last frame"], "WanFirstLastFrameToVideo", two_eyes),
+    "Wan 2.1 Fun Inpaint": Row(
+        FAMILY["2.1 image-to-video"],
+        "WanFunInpaintToVideo",
+        lambda: {"start_image": FRAMES[:1], "end_image": FRAMES[-1:], "clip_vision_output": eye()},
+    ),
     "Wan 2.1 VACE": Row(
         FAMILY["VACE"],
         "WanVaceToVideo",
