@@ -26,7 +26,7 @@ class LoadTextToVideo(io.ComfyNode):
                     "folder",
                     options=folder_names(),
                     tooltip="A folder in ComfyUI/models/diffusers, with unet, vae, text_encoder, tokenizer and "
-                    "scheduler in it. Press r after you have put one there.",
+                    "scheduler in it. Press r after you have put one there. The demo is tiny, to try the nodes with.",
                 )
             ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],

@@ -114,6 +114,33 @@ Press **Run**. It learns a fox and a taxi, and puts each into its own box.
 4. **CCVD Sampler** keeps every concept in its region. The mode *one at a time* leaves no one out; *attention* is twice as
    fast, and KSampler does it too.`;
 
+const SMALL = [
+  ["model", "CCVD_LoadTextToVideo", 20, 60, 300, 120, { folder: "demo (64 x 64, comes with the pack)" }],
+  ["pictures", "CCVD_DemoPictures", 20, 250, 300, 400, { what: "basketball", name: "hoops" }],
+  ["note", "MarkdownNote", 20, 720, 300, 340, {}],
+  ["learn", "CCVD_LearnConcept", 380, 60, 380, 880, {
+    name: "hoops", class_words: "ball", kind: "subject", library: "my_small_concepts", preview_every: 50,
+  }],
+  ["report", "PreviewAny", 820, 60, 380, 200, {}],
+  ["losses", "PreviewImage", 820, 330, 380, 290, {}],
+  ["negative", "CLIPTextEncode", 820, 690, 380, 100, { text: "" }],
+  ["latent", "CCVD_EmptyTextToVideo", 820, 860, 380, 150, { width: 64, height: 64, length: 9, batch_size: 1 }],
+  ["aggregate", "CCVD_AggregateAdapters", 1260, 60, 400, 660, { prompt: "a <hoops> moving right on green grass" }],
+  ["sampler", "KSampler", 1260, 790, 400, 290, {
+    seed: 1, steps: 20, cfg: 3, sampler_name: "euler", scheduler: "normal", denoise: 1,
+  }],
+  ["decode", "VAEDecode", 1720, 60, 420, 60, {}],
+  ["create", "CreateVideo", 1720, 180, 420, 110, { fps: 8 }],
+  ["save", "SaveVideo", 1720, 360, 420, 560, { filename_prefix: "ccvd/small_%CCVD_LearnConcept.name%" }],
+];
+const SMALL_NOTE = `## Another kind of model
+
+The same graph on a text-to-video model of ModelScope's kind, a folder of diffusers: everything but the first node and the
+empty latent is as with Wan.
+
+The **demo** is tiny and draws 64 x 64 pixels. For a real one put the folder of ModelScope text-to-video or ZeroScope into
+ComfyUI/models/diffusers, press r, choose it, and set the latent to 256 x 256 and 16 frames.`;
+
 /** What the picture of the region editor shows: the first region, at this frame. */
 export const EDITOR = {
   frame: 20,
@@ -146,6 +173,7 @@ export const WORKFLOWS = {
   "2 Two concepts in one scene": {
     nodes: REGIONS, links: REGION_LINKS, note: REGION_NOTE, picture: "two_concepts_in_regions",
   },
+  "3 Another kind of model": { nodes: SMALL, links: LEARN_AND_USE_LINKS, note: SMALL_NOTE, picture: "another_kind_of_model" },
   "4 Image to video": {
     nodes: IMAGE_TO_VIDEO, links: IMAGE_TO_VIDEO_LINKS, note: IMAGE_TO_VIDEO_NOTE,
   },

@@ -49,6 +49,7 @@ class Thumbnail:
 THUMBNAILS = {
     "1 Learn a concept and make a video": Thumbnail(("fox",), "rex"),
     "2 Two concepts in one scene": Thumbnail(("fox", "taxi"), "scene"),
+    "3 Another kind of model": Thumbnail(("basketball",), "small_"),
 }
 PLANS = {"4 Image to video": "fox"}
 """Workflows that need a model's own files and are not run here, and the demo pictures of what they begin with."""

@@ -26,6 +26,8 @@ from ...ccvd_core.backbones.unet3d import unet_path
 
 PLACE = "diffusers"
 """The kind of ComfyUI's model folders in which these lie."""
+DEMO = "demo (64 x 64, comes with the pack)"
+DEMO_FOLDER = Path(__file__).parents[2] / "demo" / "weights" / "text_to_video"
 MEMORY_FACTOR = 1.5
 """Values alive at once per latent while sampling, in ComfyUI's unit of about 10,000: a gated feed-forward of 8 x 512
 channels, what surrounds it, and the skips that wait for the way up."""
@@ -213,15 +215,17 @@ def picture(shape: torch.Size) -> tuple[int, int, int, int]:
 
 
 def folder_names() -> list[str]:
-    """Every folder of models/diffusers that diffusers has written an index into."""
+    """Every folder of models/diffusers that diffusers has written an index into, and the one that comes with the pack."""
     places = map(Path, folder_paths.get_folder_paths(PLACE))
     found = {
         file.parent.relative_to(place).as_posix() for place in places for file in place.glob("**/model_index.json")
     }
-    return sorted(found)
+    return [*sorted(found), DEMO]
 
 
 def find_folder(name: str) -> TextToVideoFolder:
     """The folder of this name. Raises CCVDError for one that is not a text-to-video model."""
+    if name == DEMO:
+        return read_folder(DEMO_FOLDER)
     found = [Path(place) / name for place in folder_paths.get_folder_paths(PLACE)]
     return read_folder(next((path for path in found if path.is_dir()), found[0]))

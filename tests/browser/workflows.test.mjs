@@ -21,6 +21,10 @@ const RUNS = {
     quick: { CCVD_LearnConcept: { steps: 2 }, CCVD_Sampler: { steps: 2 } },
     saves: ["SaveVideo", "scene_"],
   },
+  "3 Another kind of model": {
+    quick: { CCVD_LearnConcept: { steps: 2 }, KSampler: { steps: 2 } },
+    saves: ["SaveVideo", "small_hoops_"],
+  },
 };
 
 test("example workflows", async (t) => {

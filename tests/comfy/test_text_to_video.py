@@ -39,6 +39,15 @@ def empty(graph: Graph) -> list:
     return graph.add("CCVD_EmptyTextToVideo", width=64, height=64, length=5, batch_size=1).out()
 
 
+def test_the_demo_that_comes_with_the_pack_is_there_from_the_start(server: ComfyServer):
+    options = server.object_info()["CCVD_LoadTextToVideo"]["input"]["required"]["folder"][1]["options"]
+    assert options[-1].startswith("demo")
+    graph = text_to_video(options[-1])
+    words = graph.encode("a ball moving right on green grass").out()
+    saved = graph.save(graph.sample(graph.model, words, latent_image=empty(graph)))
+    assert bool(torch.isfinite(run(server, graph).latent(server, saved)).all())
+
+
 def test_stock_nodes_sample_it_and_decode_its_frames(server: ComfyServer):
     graph = text_to_video()
     sampled = graph.sample(graph.model, graph.encode("a dog runs").out(), latent_image=empty(graph))
