@@ -15,6 +15,7 @@ from full_sequence_vae import STOCK_SHAPE, decode, encode_moments
 from safetensors.torch import load_file
 from text import TEXT_WIDTH, build_encoder, encode, tokenize, vocabulary_size
 from torch import Tensor, nn
+from world.scenes import Choices
 
 sys.path.append(str(Path(__file__).parent.parent))  # the scripts of this folder run without an installed pack
 
@@ -43,6 +44,17 @@ TRANSFORMER = {
 """`WanTransformer3DModel` arguments, but for the number of layers, which the file tells."""
 LATENT_SHAPE = (16, 3, 16, 16)
 """Channels, latent frames, height, width of a clip."""
+
+
+KNOWN = Choices(
+    words=("dog", "cat", "frog", "pig", "panda", "car", "apple", "ball", "flower", "mushroom", "fish", "star"),
+    motions=("still", "moving left", "moving right", "moving up", "moving down"),
+    styles=("plain",),
+    backgrounds=("green grass", "blue sky", "yellow sand", "dark night", "pink wall"),
+    speeds=("",),
+    described=False,
+)
+"""What of the world the committed weights have been trained on."""
 
 
 @dataclass(frozen=True)

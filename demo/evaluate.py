@@ -1,121 +1,124 @@
-"""How well a video model draws what its captions say, on captions that its training has held out.
+"""How well the base draws what captions say, on combinations that its training leaves out.
 
-A *sampler* is any callable `sample(captions, seeds) -> clips`, and `reconstruct(clips) -> clips` passes real clips
-through the model's VAE: the score of those is the ceiling of everything that the model can reach.
+    python demo/evaluate.py --sheet runs/sheet.png              the committed weights: results.csv
+    python demo/evaluate.py --base runs/base/last.pt --out ...  a checkpoint of the training, on everything in the world
+
+The ceiling, real clips passed through the VAE, is the score of everything that the model can reach.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import world
-from base import load_base
-from latents import to_tensor
+from base import KNOWN, TRANSFORMER, DemoBase, layers_of, load_base
+from diffusers import WanTransformer3DModel
+from latents import to_tensor, trained_vae
 from number_types import fast_autocast, number_type
-from numpy.typing import NDArray
 from PIL import Image
-from scorer import Score, Scorer
-from splits import held_out
+from text import build_encoder, vocabulary_size
 from torch import Tensor
-from world import Scene
+from world.judge import Score, score
+from world.scenes import EVERYTHING, Choices, Scene, for_evaluation, random_scene
 
 from ccvd_core.sheet import SheetStyle, Tile, in_rows, sheet, spread, strip
 
-Clips = NDArray[np.uint8] | NDArray[np.floating] | Tensor
-"""[n, F, H, W, 3], uint8 or float 0..1."""
-Sampler = Callable[[list[str], list[int]], Clips]
-Reconstructor = Callable[[NDArray[np.uint8]], Clips]
-
-SPLITS = {"one_object": 1, "two_objects": 2}
-"""Name of a split -> actors per clip."""
-METRICS = ("object", "motion", "background")
-SEED = 90_001
-"""Seed of the evaluation's scenes; `SEED + actors` is used. The captions are disjoint from training by `held_out`."""
+METRICS = ("object", "motion", "speed", "background", "style", "crispness")
+SEED = 70_001
 BATCH = 20
-"""Clips asked of a sampler at a time."""
+RESULTS = Path(__file__).parent / "results.csv"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table: the share (0..1) of the clips of a split that got a metric right."""
+class Split:
+    """One kind of caption: how many actors, and which share of the clips is in a style other than plain."""
 
-    split: str
-    metric: str
-    value: float
+    actors: int
+    styled: float
 
 
-def held_out_scenes(count: int, actors: int) -> tuple[Scene, ...]:
-    """The first `count` random scenes of the base's subjects and motions whose combination training leaves out."""
-    rng = np.random.default_rng(SEED + actors)
+SPLITS = {"one_object": Split(1, 0.0), "two_objects": Split(2, 0.0), "one_object_styled": Split(1, 1.0)}
+
+
+def splits_of(known: Choices) -> list[str]:
+    """The splits whose captions a model of these choices can read: with one style there are no others to name."""
+    return [name for name, split in SPLITS.items() if not split.styled or len(known.styles) > 1]
+
+
+def evaluation_scenes(split: Split, count: int, known: Choices = KNOWN) -> list[Scene]:
+    """The first `count` random scenes of a split whose combination training leaves out."""
+    rng = np.random.default_rng([SEED, split.actors, int(split.styled * 10)])
     scenes: list[Scene] = []
     while len(scenes) < count:
-        scene = world.random_scene(rng, actors)
-        if held_out(scene):
+        scene = random_scene(rng, split.actors, known, split.styled)
+        if for_evaluation(scene):
             scenes.append(scene)
-    return tuple(scenes)
+    return scenes
 
 
-def held_out_captions(count: int, actors: int) -> list[str]:
-    """Captions of `held_out_scenes`."""
-    return [scene.caption() for scene in held_out_scenes(count, actors)]
+def part_of(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The parameters whose names begin with `part.`, without it."""
+    return {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
 
 
-def as_float(clips: Clips) -> Tensor:
-    """Clips as a float tensor in 0..1 on the CPU, same shape."""
-    tensor = torch.as_tensor(clips).detach().cpu()
-    return tensor.float() if tensor.is_floating_point() else tensor.float() / 255
+def checkpoint(vae: Path, base: Path) -> DemoBase:
+    """The averaged parts of two checkpoints of the training."""
+    state = torch.load(base, weights_only=True)
+    parts = {part: part_of(state["average"], part) for part in ("transformer", "encoder")}
+    transformer = WanTransformer3DModel(**TRANSFORMER, num_layers=layers_of(parts["transformer"]))
+    transformer.load_state_dict(parts["transformer"])
+    tokenizer = state["tokenizer"].numpy().tobytes()
+    encoder = build_encoder(vocabulary_size(tokenizer))
+    encoder.load_state_dict(parts["encoder"])
+    return DemoBase(transformer.eval(), encoder.eval(), tokenizer, trained_vae(vae).eval())
 
 
-def shares(split: str, scores: Sequence[Score]) -> list[Row]:
-    """One row per metric: the share of scores that are right."""
-    return [Row(split, metric, float(np.mean([getattr(score, metric) for score in scores]))) for metric in METRICS]
+def means(scores: Sequence[Score]) -> dict[str, float]:
+    """Share of the scores that are right per metric, and their mean crispness (0 where nobody was found)."""
+    return {metric: float(np.mean([float(getattr(one, metric) or 0.0) for one in scores])) for metric in METRICS}
 
 
-def evaluate(sample: Sampler, reconstruct: Reconstructor, captions_per_split: int = 200) -> list[Row]:
-    """Score a sampler on held-out captions of one and of two objects, its VAE on the real clips; print the table."""
-    scorer = Scorer()
-    rows: list[Row] = []
-    for split, actors in SPLITS.items():
-        scenes = held_out_scenes(captions_per_split, actors)
-        drawn: list[Score] = []
-        ceiling: list[Score] = []
-        for start in range(0, len(scenes), BATCH):
-            batch = scenes[start : start + BATCH]
-            clips = sample([scene.caption() for scene in batch], list(range(start, start + len(batch))))
-            drawn += [scorer.score(clip, scene) for clip, scene in zip(as_float(clips), batch, strict=True)]
-            clips = reconstruct(np.stack([scene.render() for scene in batch]))
-            ceiling += [scorer.score(clip, scene) for clip, scene in zip(as_float(clips), batch, strict=True)]
-        rows += [*shares(split, drawn), *shares(f"ceiling_{split}", ceiling)]
-    print(table(rows))
-    return rows
+def measured(
+    draw: Callable[[list[str], list[int]], Tensor],
+    reconstruct: Callable[[Tensor], Tensor],
+    captions: int,
+    known: Choices = KNOWN,
+) -> dict[tuple[str, str], float]:
+    """(split, metric) -> value, of drawn clips and, as `ceiling_<split>`, of the real ones through the VAE."""
+    values: dict[tuple[str, str], float] = {}
+    for split in splits_of(known):
+        scenes = evaluation_scenes(SPLITS[split], captions, known)
+        for name in (split, f"ceiling_{split}"):
+            scores: list[Score] = []
+            for start in range(0, captions, BATCH):
+                some = scenes[start : start + BATCH]
+                if name == split:
+                    clips = draw([scene.caption() for scene in some], list(range(start, start + len(some))))
+                else:
+                    real = np.stack([scene.render() for scene in some])
+                    clips = reconstruct(torch.from_numpy(real).float() / 255)
+                scores += [score(clip, scene, reconstruct) for clip, scene in zip(clips, some, strict=True)]
+            values |= {(name, metric): value for metric, value in means(scores).items()}
+            print(f"{name:<26}" + "".join(f"{values[name, m]:>11.3f}" for m in METRICS), flush=True)
+    return values
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as text, one split per line."""
-    splits = list(dict.fromkeys(row.split for row in rows))
-    value = {(row.split, row.metric): row.value for row in rows}
-    lines = [f"{'split':<22}" + "".join(f"{metric:>12}" for metric in METRICS)]
-    lines += [f"{split:<22}" + "".join(f"{value[split, metric]:>12.3f}" for metric in METRICS) for split in splits]
-    return "\n".join(lines)
-
-
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Write the rows with a header line `split,metric,value,number_type`."""
+def write_csv(values: Mapping[tuple[str, str], float], path: Path) -> None:
+    """Lines `split,metric,value,number_type`."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*(field.name for field in fields(Row)), "number_type"])
-        writer.writerows((row.split, row.metric, f"{row.value:.4f}", number_type()) for row in rows)
+        writer.writerow(("split", "metric", "value", "number_type"))
+        writer.writerows((*key, f"{value:.4f}", number_type()) for key, value in values.items())
 
 
-def contact_sheet(clips: Clips, captions: Sequence[str], path: Path, columns: int = 3) -> None:
-    """Draw the first, middle and last frame of every clip over its caption, `columns` clips side by side."""
-    pictures = (as_float(clips) * 255).round().clamp(0, 255).byte().numpy()
+def contact_sheet(clips: Tensor, captions: Sequence[str], path: Path, columns: int = 3) -> None:
+    """First, middle and last frame of clips [n, frames, h, w, 3] in 0..1 over their captions, `columns` in a row."""
+    pictures = (clips * 255).round().clamp(0, 255).byte().numpy()
     if len(pictures) != len(captions):
         raise ValueError(f"expected one caption per clip, got {len(captions)} captions for {len(pictures)} clips")
     moments = spread(pictures.shape[1], 3)
@@ -128,26 +131,31 @@ def contact_sheet(clips: Clips, captions: Sequence[str], path: Path, columns: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vae", type=Path, default=Path("runs/vae/last.pt"))
+    parser.add_argument("--base", type=Path, help="without it, the committed weights are judged on what they know")
     parser.add_argument("--captions", type=int, default=200, help="captions per split")
-    parser.add_argument("--cfg", type=float, default=3.0)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.csv")
-    parser.add_argument("--sheet", type=Path, help="also draw a contact sheet of the first clips here")
+    parser.add_argument("--out", type=Path, help="write the table here; for the committed weights results.csv")
+    parser.add_argument("--sheet", type=Path, help="draw a contact sheet of the first clips here")
     args = parser.parse_args()
-    print(f"computing in {number_type()}", flush=True)
-    base = load_base()
+    base, known = (load_base(), KNOWN) if args.base is None else (checkpoint(args.vae, args.base), EVERYTHING)
 
-    def sample_captions(captions: list[str], seeds: list[int]) -> Tensor:
+    def draw(captions: list[str], seeds: list[int]) -> Tensor:
         with fast_autocast():
-            return base.draw(captions, seeds, args.steps, args.cfg)
+            return base.draw(captions, seeds)
 
-    def reconstruct(clips: NDArray[np.uint8]) -> Tensor:
-        return base.to_clips(base.to_latents(to_tensor(clips)))
+    def reconstruct(clips: Tensor) -> Tensor:
+        return base.to_clips(base.to_latents(to_tensor((clips * 255).round().byte().numpy())))
 
-    write_csv(evaluate(sample_captions, reconstruct, args.captions), args.out)
+    print(f"computing in {number_type()}\n{'':<26}" + "".join(f"{metric:>11}" for metric in METRICS), flush=True)
+    if args.captions:
+        values = measured(draw, reconstruct, args.captions, known)
+        out = args.out or (RESULTS if args.base is None else None)
+        if out:
+            write_csv(values, out)
     if args.sheet:
-        captions = [*held_out_captions(9, 1), *held_out_captions(9, 2)]
-        contact_sheet(sample_captions(captions, list(range(len(captions)))), captions, args.sheet)
+        scenes = [scene for split in splits_of(known) for scene in evaluation_scenes(SPLITS[split], 9, known)]
+        captions = [scene.caption() for scene in scenes]
+        contact_sheet(draw(captions, list(range(len(captions)))), captions, args.sheet)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python demo/evaluate_text_to_video.py --folder runs/text_to_video/model
 
-The scorer reads clips at the world's size: 64 x 64 pixels are enlarged. `ceiling` is real clips through the VAE.
+The judge reads clips at the world's size: 64 x 64 pixels are enlarged. `ceiling` is real clips through the VAE.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from evaluate import contact_sheet
-from scorer import Scorer
-from splits import held_out
-from text_to_video import CLIP_FRAMES, FOLDER, LATENT_SIDE, SUBJECTS, SmallModel, halved_frames, known_scene, load_small
+from text_to_video import CLIP_FRAMES, FOLDER, LATENT_SIDE, SmallModel, halved_frames, known_scene, load_small
 from torch import Tensor
 from torch.nn import functional
-from world import SIZE, Scene
+from world.backgrounds import SIZE
+from world.judge import score
+from world.scenes import Scene, for_evaluation
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.number_types import fast_autocast
@@ -33,7 +33,7 @@ def held_out_scenes(count: int) -> list[Scene]:
     rng, scenes = np.random.default_rng(9), []
     while len(scenes) < count:
         scene = known_scene(rng)
-        if held_out(scene):
+        if for_evaluation(scene):
             scenes.append(scene)
     return scenes
 
@@ -59,9 +59,8 @@ def enlarged(clip: Tensor) -> Tensor:
 
 
 def report(name: str, clips: Tensor, scenes: list[Scene]) -> None:
-    scorer = Scorer(SUBJECTS)
-    scores = [scorer.score(enlarged(clip), scene) for clip, scene in zip(clips, scenes, strict=True)]
-    parts = {part: np.mean([getattr(s, part) for s in scores]) for part in ("object", "motion", "background", "all")}
+    scores = [score(enlarged(clip), scene) for clip, scene in zip(clips, scenes, strict=True)]
+    parts = {part: np.mean([getattr(s, part) for s in scores]) for part in ("object", "motion", "background")}
     print(f"{name:8}", " ".join(f"{part} {share:.3f}" for part, share in parts.items()), flush=True)
 
 

@@ -2,8 +2,8 @@
 
     python demo/latents.py --vae runs/vae/last.pt --out runs/latents
 
-A shard that is there is left as it is, so the command can be stopped and repeated; training takes what it finds. A picture
-costs a tenth of a clip, so that who is who is learned from many more scenes than how they move.
+A shard that is there is left as it is, so the command can be stopped and repeated; training takes what it finds. A
+picture costs a tenth of a clip, so that who is who is learned from many more scenes than how they move.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 from base import load_base
 from diffusers import AutoencoderKLWan
 from full_sequence_vae import encode_moments
-from rich_world.scenes import FRAMES, Scene, for_evaluation, random_scene
 from torch import Tensor
+from world.scenes import FRAMES, Scene, for_evaluation, random_scene
 
 from ccvd_core.number_types import fast_dtype, number_type
 

@@ -10,11 +10,11 @@ import io
 from collections.abc import Sequence
 
 import torch
-from rich_world.backgrounds import BACKGROUNDS
-from rich_world.motions import MOTIONS, SPEEDS
-from rich_world.styles import HELD_OUT_STYLES, STYLES
-from rich_world.subjects import CLASSES, COLOURS
 from torch import Tensor, nn
+from world.backgrounds import BACKGROUNDS
+from world.motions import MOTIONS, SPEEDS
+from world.styles import HELD_OUT_STYLES, STYLES
+from world.subjects import CLASSES, COLOURS
 
 TEXT_WIDTH = 192
 TEXT_ROWS = 32

@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-from world import BACKGROUNDS, Frames, Scene, random_scene
+from world.scenes import Choices, Scene, random_scene
 
 sys.path.append(str(Path(__file__).parent.parent))  # the scripts of this folder run without an installed pack
 
@@ -24,9 +24,14 @@ from ccvd_core.backbones.clip_text import ClipText
 from ccvd_core.backbones.diffusers_unet3d import DiffusersUNet3DBackbone
 
 FOLDER = Path(__file__).parent / "weights" / "text_to_video"
-SUBJECTS = ("dog", "car", "ball", "frog", "star", "apple")
-MOTIONS = ("still", "moving left", "moving right")
-SETTINGS = ("green grass", "blue sky", "pink wall")
+KNOWN = Choices(
+    words=("dog", "car", "ball", "frog", "star", "apple"),
+    motions=("still", "moving left", "moving right"),
+    styles=("plain",),
+    backgrounds=("green grass", "blue sky", "pink wall"),
+    speeds=("",),
+    described=False,
+)
 """What of the world this model knows."""
 SIDE, LATENT_SIDE, CLIP_FRAMES = 64, 8, 9
 TEXT_WIDTH = 64
@@ -48,15 +53,20 @@ SCHEDULER: Mapping[str, Any] = {
 """ModelScope's schedule, with v in place of the noise."""
 
 
-def halved_frames(scene: Scene, frames: int = CLIP_FRAMES) -> Frames:
+def halved_frames(scene: Scene, frames: int = CLIP_FRAMES) -> NDArray[np.uint8]:
     """A clip of the world at half its size: uint8 [frames, SIDE, SIDE, 3]."""
-    clip = scene.render(frames).astype(np.float32)
-    return clip.reshape(frames, SIDE, 2, SIDE, 2, 3).mean((2, 4)).round().astype(np.uint8)
+    return halved(scene.render(frames))
+
+
+def halved(clip: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A clip [frames, 2 * SIDE, 2 * SIDE, 3] at half its size, by the mean over areas."""
+    pixels = clip.astype(np.float32).reshape(len(clip), SIDE, 2, SIDE, 2, 3)
+    return pixels.mean((2, 4)).round().astype(np.uint8)
 
 
 def known_scene(rng: np.random.Generator, actors: int = 1) -> Scene:
     """A random scene of what the model knows."""
-    scene = random_scene(rng, actors, SUBJECTS, MOTIONS, background=str(rng.choice(SETTINGS)))
+    scene = random_scene(rng, actors, KNOWN)
     return Scene(scene.actors, scene.background)
 
 
@@ -67,7 +77,7 @@ def to_pixels(frames: NDArray[np.uint8]) -> Tensor:
 
 def words() -> tuple[str, ...]:
     """The words of its captions, each one token."""
-    texts = (*SUBJECTS, *MOTIONS, *SETTINGS, *BACKGROUNDS, "a", "and", "on", "up", "down")
+    texts = (*KNOWN.words, *KNOWN.motions, *KNOWN.backgrounds, "a", "and", "on", "up", "down")
     return tuple(dict.fromkeys(word for text in texts for word in text.split()))
 
 

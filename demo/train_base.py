@@ -1,4 +1,4 @@
-"""Stage 3: train the video model and its text encoder together on the cached latents of the second world.
+"""Stage 3: train the video model and its text encoder together on the cached latents of the world.
 
     python demo/train_base.py --latents runs/latents --out runs/base
 
@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latents", type=Path, default=Path("runs/latents"))
     parser.add_argument("--out", type=Path, default=Path("runs/base"))
-    parser.add_argument("--begin", type=Path, default=WEIGHTS, help="folder of the weights that the first step begins from")
+    parser.add_argument("--begin", type=Path, default=WEIGHTS, help="folder of the weights to begin from")
     parser.add_argument("--steps", type=int, default=7000)
     args = parser.parse_args()
     # Momentum of taps without a gradient decays into denormals, which cost a CPU a hundred times a normal number.

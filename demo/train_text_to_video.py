@@ -25,7 +25,6 @@ import torch
 from clip_tokenizer import MARKS, write_tokenizer
 from diffusers import AutoencoderKL
 from muon import Muon
-from splits import held_out
 from text_to_video import (
     CLIP_FRAMES,
     FOLDER,
@@ -42,7 +41,8 @@ from text_to_video import (
 )
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
-from world import SPRITE_FOLDER, Scene, random_scene
+from world.scenes import Scene, for_evaluation, random_scene
+from world.subjects import SPRITES, Subject
 
 from ccvd_core.backbones.noise_path import VelocityPath
 from ccvd_core.backbones.unet3d import unet_path
@@ -86,14 +86,14 @@ def rate(peak: float, done: int, spent: float) -> float:
 
 
 def pool_pictures() -> np.ndarray:
-    """Single frames of the whole world's base subjects and of other emoji: uint8 [POOL, side, side, 3]."""
+    """Single frames of the whole world's classes and of other emoji: uint8 [POOL, side, side, 3]."""
     rng = np.random.default_rng(1)
-    others = sorted(f"texture/{path.stem}" for path in (SPRITE_FOLDER / "texture").glob("*.png"))
+    others = sorted(f"texture/{path.stem}" for path in (SPRITES / "texture").glob("*.png"))
     pictures = []
     while len(pictures) < POOL:
-        scene = random_scene(rng, 1 + int(rng.integers(2)))
+        scene = random_scene(rng, 1 + int(rng.integers(2)), styled=0.0)
         if rng.random() < 0.5:
-            actors = tuple(replace(actor, subject=str(rng.choice(others))) for actor in scene.actors)
+            actors = tuple(replace(actor, subject=Subject("", str(rng.choice(others)))) for actor in scene.actors)
             scene = Scene(actors, scene.background)
         pictures.append(halved_frames(scene, 1)[0])
     return np.stack(pictures)
@@ -133,7 +133,7 @@ def encode_clips(vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> tuple[Tensor, 
     rng, latents, captions = np.random.default_rng(3), [], []
     while len(latents) < CLIPS:
         scene = known_scene(rng, 1 + int(rng.random() < TWO_ACTORS))
-        if held_out(scene):
+        if for_evaluation(scene):
             continue
         with fast_autocast():
             found: Any = vae.encode(to_pixels(halved_frames(scene)))

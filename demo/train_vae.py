@@ -1,4 +1,4 @@
-"""Stage 1: teach the demo base's VAE (Wan 2.1's shape, 16 base channels) the second world.
+"""Stage 1: teach the demo base's VAE (Wan 2.1's shape, 16 base channels) the world.
 
     python demo/train_vae.py --out runs/vae
 
@@ -22,12 +22,12 @@ from base import load_base
 from diffusers import AutoencoderKLWan
 from full_sequence_vae import decode, encode_moments
 from muon import Muon
-from rich_world.backgrounds import SIZE, background_image
-from rich_world.motions import HELD_OUT_MOTIONS, MOTIONS
-from rich_world.scenes import FRAMES, draw, random_scene
-from rich_world.styles import HELD_OUT_STYLES, STYLES, apply_style
-from rich_world.subjects import SPRITES, Subject
 from torch import Tensor
+from world.backgrounds import SIZE, background_image
+from world.motions import HELD_OUT_MOTIONS, MOTIONS
+from world.scenes import FRAMES, draw, random_scene
+from world.styles import HELD_OUT_STYLES, STYLES, apply_style
+from world.subjects import SPRITES, Subject
 
 from ccvd_core.number_types import fast_dtype, number_type
 

@@ -16,12 +16,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from clips import write_clip
 from installing import REPOSITORY
+from numpy.typing import NDArray
 from PIL import Image
 
 sys.path.insert(0, str(REPOSITORY / "demo"))
-from world import FPS, HELD_OUT_MOTIONS, HELD_OUT_STYLES, HELD_OUT_SUBJECTS, Actor, Frames, Scene
+from world.motions import HELD_OUT_MOTIONS, course, motion_named
+from world.scenes import FPS, FRAMES, Actor, Scene
+from world.styles import HELD_OUT_STYLES
+from world.subjects import HELD_OUT, Subject, held_out_subject
 
 FOLDER = REPOSITORY / "demo" / "pictures"
 STYLE_WORDS = "plain"
@@ -32,7 +37,7 @@ STYLE_WORDS = "plain"
 class Sample:
     """One picture (a single frame) or clip, and its caption."""
 
-    frames: Frames
+    frames: NDArray[np.uint8]
     caption: str
 
 
@@ -60,33 +65,35 @@ def subject_scenes(subject: str) -> Iterator[Scene]:
         (64.0, (60.0, 50.0), "dark night"),
         (54.0, (70.0, 84.0), "green grass"),
     ):
-        yield Scene((Actor(subject, "still", size, centre),), background)
+        yield Scene((Actor(held_out_subject(subject), "still", size, centre),), background)
 
 
-MOTION_STARTS = {"hopping": (0.0, 28.0), "diagonal": (-16.0, -16.0), "zigzag": (0.0, 0.0)}
-"""Where a motion starts, in pixels from the middle, so that it stays inside the frame."""
+CAT, FROG, CAR, APPLE = (
+    Subject(word, f"members/noto_{point}")
+    for word, point in (("cat", "1f431"), ("frog", "1f438"), ("car", "1f697"), ("apple", "1f34e"))
+)
 
 
 def motion_scenes(motion: str) -> Iterator[Scene]:
-    right, down = MOTION_STARTS[motion]
-    for subject, shift, background in (
-        ("cat", -6.0, "blue sky"),
-        ("frog", 0.0, "green grass"),
-        ("car", 6.0, "pink wall"),
-    ):
-        yield Scene((Actor(subject, motion, 52.0, (64.0 + right + shift, 64.0 + down)),), background)
+    """Three clips, each of which keeps to the middle of the frame."""
+    low, high = motion_named(motion).amounts[""]
+    amount = (low + high) / 2
+    moves = course(motion, amount, FRAMES)
+    right, down = (-(axis.min() + axis.max()) / 2 for axis in (moves.x, moves.y))
+    for subject, shift, background in ((CAT, -6.0, "blue sky"), (FROG, 0.0, "green grass"), (CAR, 6.0, "pink wall")):
+        yield Scene((Actor(subject, motion, 52.0, (64.0 + right + shift, 64.0 + down), amount),), background)
 
 
 def style_scenes(style: str) -> Iterator[Scene]:
-    for subject, background in (("cat", "green grass"), ("apple", "pink wall"), ("car", "blue sky")):
-        yield Scene((Actor(subject, "still", 58.0, (64.0, 64.0)),), background, style, names_style=True)  # type: ignore[arg-type]
+    for subject, background in ((CAT, "green grass"), (APPLE, "pink wall"), (CAR, "blue sky")):
+        yield Scene((Actor(subject, "still", 58.0, (64.0, 64.0)),), background, style)
 
 
 def demo_concepts() -> Iterator[DemoConcept]:
     """Every concept that the world holds back from the base."""
-    for name, words in HELD_OUT_SUBJECTS.items():
+    for name, (_, words) in HELD_OUT.items():
         yield DemoConcept(name, "subject", words, tuple(sample(scene, name, 1) for scene in subject_scenes(name)))
-    for name, words in HELD_OUT_MOTIONS.items():
+    for name, (words, _) in HELD_OUT_MOTIONS.items():
         yield DemoConcept(name, "motion", words, tuple(sample(scene, name) for scene in motion_scenes(name)))
     for name in HELD_OUT_STYLES:
         yield DemoConcept(name, "style", STYLE_WORDS, tuple(sample(scene, name, 1) for scene in style_scenes(name)))

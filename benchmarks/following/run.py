@@ -25,10 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(ROOT / "benchmarks" / "following")]
 
 from other_trackers import Box, Frames, median_flow, multiple_instance_learning  # noqa: E402
-from rich_world.backgrounds import BACKGROUNDS, SIZE, background_image  # noqa: E402
-from rich_world.motions import HELD_OUT_MOTIONS, MOTIONS  # noqa: E402
-from rich_world.scenes import Actor, draw, place, random_actor  # noqa: E402
-from rich_world.subjects import CLASSES, random_member  # noqa: E402
+from world.backgrounds import BACKGROUNDS, SIZE, background_image  # noqa: E402
+from world.motions import HELD_OUT_MOTIONS, MOTIONS  # noqa: E402
+from world.scenes import Actor, draw, place, random_actor  # noqa: E402
+from world.subjects import CLASSES, random_member  # noqa: E402
 
 from ccvd_core.regions.follow import follow  # noqa: E402
 

@@ -1,16 +1,16 @@
-"""Drawing clips of concept prompts on the demo base, and what a clip shows: shared by the benchmarks."""
+"""Drawing clips of concept prompts, and what a clip shows: shared by the benchmarks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import torch
-from base import DemoBase, starting_noise
+from bases import Base
 from lessons import LessonPlan
 from scene_parts import PARTS
-from scorer import Scorer
 from torch import Tensor
-from world import Scene
+from world.judge import score
+from world.scenes import Scene
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.concepts.concept import LowRank
@@ -25,7 +25,7 @@ BATCH = 12
 
 @torch.no_grad()
 def draw_prompts(
-    base: DemoBase,
+    base: Base,
     adapters: Sequence[Mapping[str, LowRank]],
     prompts: Sequence[ConceptPrompt],
     negative: ConceptPrompt,
@@ -35,7 +35,7 @@ def draw_prompts(
 
     `adapters` are those of the prompts' concepts, in their order.
     """
-    backbone, noise = base.backbone(), starting_noise(range(seed, seed + len(prompts)))
+    backbone, noise = base.backbone, base.noise(range(seed, seed + len(prompts)))
     parts = []
     with Attachment(backbone, adapters) as attachment, fast_autocast():
         for start in range(0, len(prompts), BATCH):
@@ -44,6 +44,6 @@ def draw_prompts(
         return base.to_clips(torch.cat(parts))
 
 
-def shows(scorer: Scorer, plan: LessonPlan, clip: Tensor, scene: Scene) -> tuple[bool, bool]:
+def shows(plan: LessonPlan, clip: Tensor, scene: Scene) -> tuple[bool, bool]:
     """(the concept is seen, everything else in the caption holds)."""
-    return PARTS[plan.kind].judged(scorer.score(clip, scene))
+    return PARTS[plan.kind].judged(score(clip, scene))

@@ -1,4 +1,4 @@
-"""The six held-out concepts of the benchmark, what they are learned from, and the captions they are judged on."""
+"""The held-out concepts of the benchmark, what they are learned from, and the captions they are judged on."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from base import DemoBase
-from latents import to_tensor
+from bases import Base
 from scene_parts import PARTS
-from world import BACKGROUNDS, HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS, Scene
+from world.motions import HELD_OUT_MOTIONS
+from world.scenes import Choices, Scene, combination
+from world.subjects import HELD_OUT
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.concepts.concept import Concept
@@ -34,66 +35,81 @@ class LessonPlan:
     shown: str
     class_words: str
 
-    def scene(self, rng: np.random.Generator, with_concept: bool) -> Scene:
+    def scene(self, rng: np.random.Generator, with_concept: bool, known: Choices) -> Scene:
         """A random one-object scene that shows the concept, or its related base object instead."""
-        return PARTS[self.kind].random(rng, self.shown if with_concept else self.class_words)
+        return PARTS[self.kind].random(rng, self.shown if with_concept else self.class_words, known)
+
+    def fits(self, known: Choices) -> bool:
+        """Whether a model of these choices knows the class words."""
+        return self.class_words in (*known.words, *known.motions, *known.styles)
 
     def caption(self, scene: Scene) -> str:
         """The scene's caption with the concept written `<name>`; for a style, `<noir>` stands for its class words."""
         return scene.caption().replace(self.shown, f"<{self.name}>", 1)
 
-    def examples(self, base: DemoBase, still_frames: int) -> list[Example]:
+    def examples(self, base: Base, still_frames: int) -> list[Example]:
         """Pictures (subject, style) or clips (motion) on different backgrounds, none of them used in the table.
 
         As in Learn Concept, a picture is also learned as a still clip of `still_frames`.
         """
         examples = []
-        for scene in self._learned_scenes():
+        for scene in self._learned_scenes(base.known):
             clip = scene.render()
             media = [clip] if KINDS[self.kind].moves else [clip[:1], clip[:still_frames]]
-            for frames in media:
-                examples.append(Example(base.to_latents(to_tensor(frames[None]))[0], self.caption(scene)))
+            examples += [Example(base.encoded(frames), self.caption(scene)) for frames in media]
         return examples
 
-    def judged_scenes(self, count: int, with_concept: bool, seed: int) -> list[Scene]:
+    def judged_scenes(self, count: int, with_concept: bool, seed: int, known: Choices) -> list[Scene]:
         """Scenes of captions that learning did not use."""
-        learned = {(s.actors[0].subject, s.actors[0].motion, s.background) for s in self._learned_scenes()}
+        learned = {combination(scene) for scene in self._learned_scenes(known)}
         rng, scenes = np.random.default_rng([seed, sum(map(ord, self.name)), with_concept]), []
         while len(scenes) < count:
-            scene = self.scene(rng, with_concept)
-            if (scene.actors[0].subject, scene.actors[0].motion, scene.background) not in learned:
+            scene = self.scene(rng, with_concept, known)
+            if combination(scene) not in learned:
                 scenes.append(scene)
         return scenes
 
-    def _learned_scenes(self) -> list[Scene]:
+    def _learned_scenes(self, known: Choices) -> list[Scene]:
         rng = np.random.default_rng([3, sum(map(ord, self.name))])
-        backgrounds = list(BACKGROUNDS)
         scenes = []
         for index in range(EXAMPLES):
-            scene = replace(self.scene(rng, True), background=backgrounds[index % len(backgrounds)])
+            background = known.backgrounds[index % len(known.backgrounds)]
+            scene = replace(self.scene(rng, True, known), background=background)
             scenes.append(scene if KINDS[self.kind].moves else standing(scene))
         return scenes
 
 
 def standing(scene: Scene) -> Scene:
     """The scene as a picture shows it: nothing moves, and the caption says so."""
-    return replace(scene, actors=tuple(replace(actor, motion="still") for actor in scene.actors))
+    return replace(scene, actors=tuple(replace(actor, motion="still", speed="") for actor in scene.actors))
+
+
+def subject(name: str, shown: str) -> LessonPlan:
+    return LessonPlan(name, "subject", shown, HELD_OUT[shown][1])
+
+
+def motion(name: str, shown: str) -> LessonPlan:
+    return LessonPlan(name, "motion", shown, HELD_OUT_MOTIONS[shown][0])
+
+
+def style(name: str, shown: str) -> LessonPlan:
+    return LessonPlan(name, "style", shown, "plain")
 
 
 PLANS = (
-    LessonPlan("rex", "subject", "fox", HELD_OUT_SUBJECTS["fox"]),
-    LessonPlan("hop", "motion", "hopping", HELD_OUT_MOTIONS["hopping"]),
-    LessonPlan("cab", "subject", "taxi", HELD_OUT_SUBJECTS["taxi"]),
-    LessonPlan("noir", "style", "noir", "plain"),
-    LessonPlan("hoops", "subject", "basketball", HELD_OUT_SUBJECTS["basketball"]),
-    LessonPlan("slide", "motion", "diagonal", HELD_OUT_MOTIONS["diagonal"]),
+    subject("rex", "fox"),
+    motion("hop", "hopping"),
+    subject("cab", "taxi"),
+    style("noir", "noir"),
+    subject("hoops", "basketball"),
+    motion("slide", "diagonal"),
 )
 """In learning order."""
 
 
-def learn(base: DemoBase, plan: LessonPlan, earlier: Sequence[Concept], plain: bool = False) -> tuple[Concept, float]:
+def learn(base: Base, plan: LessonPlan, earlier: Sequence[Concept], plain: bool = False) -> tuple[Concept, float]:
     """One concept and the seconds it took; a `plain` one is a LoRA without concept tokens and retention."""
-    settings = usual_settings(base.backbone(), plan.kind)
+    settings = usual_settings(base.backbone, plan.kind)
     if plain:
         settings = replace(settings, tokens=False, own_words_only=False, retention=0.0)
     began = time.monotonic()
@@ -103,14 +119,14 @@ def learn(base: DemoBase, plan: LessonPlan, earlier: Sequence[Concept], plain: b
 
 
 def learn_from(
-    base: DemoBase,
+    base: Base,
     plan: LessonPlan,
     examples: Sequence[Example],
     earlier: Sequence[Concept],
     settings: LearningSettings,
 ) -> Concept:
     """One concept learned from its examples with these settings after `earlier` ones."""
-    backbone = base.backbone()
+    backbone = base.backbone
     learner = ConceptLearner(backbone, examples, plan.name, plan.kind, plan.class_words, settings, earlier)
     with Attachment(backbone, [learner.live_adapters()]) as attachment:
         while learner.done < settings.steps:

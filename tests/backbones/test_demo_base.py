@@ -11,7 +11,8 @@ import pytest
 import torch
 from base import LATENT_SHAPE, WEIGHTS, DemoBase, load_base
 from text import tokenize
-from world import Actor, Scene
+from world.scenes import Actor, Scene
+from world.subjects import Subject
 
 from ccvd_core.backbones.base import Backbone
 from ccvd_core.backbones.comfy_wan import ComfyWanBackbone
@@ -94,7 +95,14 @@ def test_same_predictions(base: DemoBase, native: Any):
 
 @torch.no_grad()
 def test_same_vae(base: DemoBase, native: Any):
-    frames = torch.from_numpy(Scene((Actor("cat", "moving left", 56.0, (80.0, 60.0)),), "blue sky").render()) / 255.0
+    frames = (
+        torch.from_numpy(
+            Scene(
+                (Actor(Subject("cat", "members/noto_1f431"), "moving left", 56.0, (80.0, 60.0)),), "blue sky"
+            ).render()
+        )
+        / 255.0
+    )
     latents = native.model.model.process_latent_in(native.vae.encode(frames))
     ours = base.to_latents(frames.permute(3, 0, 1, 2).unsqueeze(0) * 2 - 1)
     torch.testing.assert_close(latents.float(), ours, atol=5e-3, rtol=5e-3)

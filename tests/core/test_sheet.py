@@ -78,7 +78,7 @@ def test_nothing_to_show_is_an_error():
         SheetStyle(gap=-1)
 
 
-SCENES = {"demo/world.py", "demo/rich_world/scenes.py", "nodes/host/region_pictures.py"}
+SCENES = {"demo/world/scenes.py", "nodes/host/region_pictures.py"}
 """These paste sprites into a scene, or the outlines of regions into a frame, over each other."""
 
 

@@ -1,20 +1,24 @@
-"""The second world's judge sees what was drawn, and is fooled neither by a wrong caption nor by blur."""
+"""The judge sees what was drawn, and is fooled neither by a wrong caption nor by blur."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from evaluate_world import SPLITS, evaluation_scenes, means
-from rich_world.judge import energy, score
-from rich_world.motions import HELD_OUT_MOTIONS, MOTIONS, course, motion_named
-from rich_world.reader import name_motion
-from rich_world.scenes import FRAMES, Actor, Scene, for_evaluation
-from rich_world.subjects import Look, Subject, held_out_subject
+from base import KNOWN
+from evaluate import METRICS, SPLITS, contact_sheet, evaluation_scenes, means, measured, splits_of, write_csv
+from number_types import number_type
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+from world.judge import energy, score
+from world.motions import HELD_OUT_MOTIONS, MOTIONS, course, motion_named
+from world.reader import name_motion
+from world.scenes import EVERYTHING, FRAMES, Actor, Scene, combination, for_evaluation, random_scene
+from world.subjects import Look, Subject, held_out_subject
 
 DOG = Actor(
     Subject("dog", "members/twemoji_1f436", Look(mirrored=True, hue=0.02, aspect=0.95)), "moving right", 56, (40, 60)
@@ -116,7 +120,47 @@ def test_energy_is_the_mean_squared_difference_of_neighbours():
 
 @pytest.mark.parametrize("split", list(SPLITS))
 def test_evaluation_scenes_are_the_ones_that_training_leaves_out(split: str):
-    scenes = evaluation_scenes(SPLITS[split], 6)
+    scenes = evaluation_scenes(SPLITS[split], 6, EVERYTHING)
     assert all(map(for_evaluation, scenes))
     assert {len(scene.actors) for scene in scenes} == {SPLITS[split].actors}
     assert {scene.style != "plain" for scene in scenes} == {SPLITS[split].styled == 1.0}
+
+
+def test_a_perfect_model_scores_one_and_an_empty_one_zero(tmp_path: Path):
+    truth = {s.caption(): s for split in splits_of(KNOWN) for s in evaluation_scenes(SPLITS[split], 4)}
+
+    def draw(captions: list[str], seeds: list[int]) -> Tensor:
+        return torch.stack([clip_of(truth[caption]) for caption in captions])
+
+    value = measured(draw, torch.zeros_like, captions=4)
+    assert all(value[split, metric] == 1 for split in splits_of(KNOWN) for metric in METRICS[:-1])
+    assert all(value[f"ceiling_{split}", "object"] == 0 for split in splits_of(KNOWN))
+    write_csv(value, tmp_path / "results.csv")
+    assert (tmp_path / "results.csv").read_text().splitlines()[:2] == [
+        "split,metric,value,number_type",
+        f"one_object,object,1.0000,{number_type()}",
+    ]
+
+
+def test_a_fifth_of_the_combinations_of_one_actor_is_for_evaluation_whatever_their_order():
+    rng = np.random.default_rng(0)
+    assert 0.15 < np.mean([for_evaluation(random_scene(rng)) for _ in range(400)]) < 0.25
+    pair = Scene((DOG, CAR), "green grass")
+    assert combination(pair) == combination(replace(pair, actors=(CAR, DOG)))
+
+
+def test_scenes_say_no_more_than_is_known():
+    rng = np.random.default_rng(1)
+    known = {word for text in (*KNOWN.words, *KNOWN.motions, *KNOWN.backgrounds) for word in text.split()}
+    said = {word for _ in range(60) for word in random_scene(rng, 2, KNOWN, styled=0.0).caption().split()}
+    assert said <= known | {"a", "and", "on", "in", "plain", "style"}
+
+
+def test_a_contact_sheet_has_three_frames_per_clip(tmp_path: Path):
+    scenes = evaluation_scenes(SPLITS["two_objects"], 4)
+    clips = torch.stack([clip_of(scene) for scene in scenes])
+    contact_sheet(clips, [scene.caption() for scene in scenes], tmp_path / "sheet.png", columns=2)
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.width >= 2 * 3 * 128 and picture.height >= 2 * 128
+    with pytest.raises(ValueError, match="one caption per clip, got 3 captions for 4 clips"):
+        contact_sheet(clips, ["a"] * 3, tmp_path / "sheet.png")

@@ -9,7 +9,8 @@ import pytest
 import torch
 from text_to_video import FOLDER, SmallModel, halved_frames, load_small
 from torch import Tensor, nn
-from world import Scene, random_actor
+from world.scenes import Scene, random_actor
+from world.subjects import held_out_subject
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.base import Backbone
@@ -44,7 +45,7 @@ def backbone(small: SmallModel) -> Backbone:
 def pictures(small: SmallModel, subject: str, seed: int, count: int = 6) -> list[Tensor]:
     """Latents of still pictures of a subject on green grass."""
     rng = np.random.default_rng(seed)
-    scenes = [Scene((random_actor(rng, subject, "still"),), "green grass") for _ in range(count)]
+    scenes = [Scene((random_actor(rng, held_out_subject(subject), "still"),), "green grass") for _ in range(count)]
     return [small.to_latents(halved_frames(scene, 1)) for scene in scenes]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .backgrounds import BACKGROUNDS, SIZE, background_image
-from .motions import MOTIONS, course, motion_named
+from .motions import MOTIONS, SPEEDS, course, motion_named
 from .styles import STYLES, apply_style
 from .subjects import CLASSES, Subject, random_member
 
@@ -104,36 +104,56 @@ def place(sprite: Image.Image, where: NDArray[np.float64], aspect: float = 1.0, 
     return sprite.transform((canvas, canvas), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What scenes are made of: what a model knows of the world, or what one of its sentences may say."""
+
+    words: tuple[str, ...] = tuple(CLASSES)
+    motions: tuple[str, ...] = tuple(MOTIONS)
+    styles: tuple[str, ...] = tuple(STYLES)
+    backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
+    speeds: tuple[str, ...] = SPEEDS
+    described: bool = True
+    """Whether sizes and colours are named now and then."""
+
+
+EVERYTHING = Choices()
+
+
 def random_scene(
-    rng: np.random.Generator,
-    actors: int = 1,
-    words: Sequence[str] = tuple(CLASSES),
-    motions: Sequence[str] = tuple(MOTIONS),
-    styles: Sequence[str] = tuple(STYLES),
-    styled: float = 0.35,
+    rng: np.random.Generator, actors: int = 1, choices: Choices = EVERYTHING, styled: float = 0.35
 ) -> Scene:
     """A random scene of members of different classes that stay in the frame; the share `styled` is not plain."""
-    cast = [random_member(rng, str(name)) for name in rng.choice(words, actors, replace=False)]
+    cast = [random_member(rng, str(name)) for name in rng.choice(choices.words, actors, replace=False)]
     apart = 0.6 if actors < 3 and rng.random() < 0.4 else 0.42
     shrunk = 1.0
     while True:
-        placed = [random_actor(rng, subject, str(rng.choice(motions)), actors, shrunk) for subject in cast]
+        placed = [
+            random_actor(rng, subject, str(rng.choice(choices.motions)), actors, shrunk, choices.speeds)
+            for subject in cast
+        ]
         if not collide(placed, apart):
             break
         shrunk = max(0.8, shrunk * 0.99)
-    described = tuple(replace(actor, words=true_words(rng, actor, actors)) for actor in placed)
-    others = [style for style in styles if style != "plain"]
+    words = (true_words(rng, actor, actors) if choices.described else () for actor in placed)
+    described = tuple(replace(actor, words=some) for actor, some in zip(placed, words, strict=True))
+    others = [style for style in choices.styles if style != "plain"]
     style = str(rng.choice(others)) if others and rng.random() < styled else "plain"
-    return Scene(described, str(rng.choice(list(BACKGROUNDS))), style, names_style=bool(rng.random() < 0.1))
+    return Scene(described, str(rng.choice(choices.backgrounds)), style, names_style=bool(rng.random() < 0.1))
 
 
 def random_actor(
-    rng: np.random.Generator, subject: Subject, motion: str, actors: int = 1, shrunk: float = 1.0
+    rng: np.random.Generator,
+    subject: Subject,
+    motion: str,
+    actors: int = 1,
+    shrunk: float = 1.0,
+    speeds: Sequence[str] = SPEEDS,
 ) -> Actor:
     """An actor of random size and speed that stays inside the frame during the whole clip."""
-    speeds = motion_named(motion).amounts
-    speed = str(rng.choice(list(speeds)))
-    amount = float(rng.uniform(*speeds[speed]))
+    amounts = motion_named(motion).amounts
+    speed = str(rng.choice([speed for speed in amounts if speed in speeds]))
+    amount = float(rng.uniform(*amounts[speed]))
     moves = course(motion, amount, FRAMES)
     largest = float(moves.scale.max())
     size = min(shrunk * float(rng.uniform(*SIZES[actors])), GROWTH_ROOM / largest)

@@ -1,4 +1,4 @@
-"""The second world: rich enough to learn from, and what is held out stays out of every training."""
+"""The world: rich enough to learn from, and what is held out stays out of every training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import sentencepiece
 import torch
 from base import load_base
 from latents import training_scenes
-from rich_world.backgrounds import BACKGROUNDS, SIZE, background_image
-from rich_world.motions import HELD_OUT_MOTIONS, MOTIONS, course, motion_named
-from rich_world.scenes import FRAMES, SIZES, Actor, Scene, collide, for_evaluation, random_scene
-from rich_world.styles import HELD_OUT_STYLES, STYLES, apply_style
-from rich_world.subjects import (
+from text import TEXT_ROWS, encode, tokenize, train_tokenizer, world_words
+from train_base import deeper, respelled
+from train_vae import other_emoji
+from world.backgrounds import BACKGROUNDS, SIZE, background_image
+from world.motions import HELD_OUT_MOTIONS, MOTIONS, course, motion_named
+from world.scenes import FRAMES, SIZES, Actor, Scene, collide, for_evaluation, random_scene
+from world.styles import HELD_OUT_STYLES, STYLES, apply_style
+from world.subjects import (
     CLASSES,
     COLOURS,
     HELD_OUT,
@@ -27,9 +30,6 @@ from rich_world.subjects import (
     members,
     varied,
 )
-from text import TEXT_ROWS, encode, tokenize, train_tokenizer, world_words
-from train_base import deeper, respelled
-from train_vae import other_emoji
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,9 @@ def test_no_training_sees_a_held_out_drawing():
 
 def test_training_leaves_out_the_combinations_of_the_evaluation(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("latents.SHARD", 40)
-    scenes = training_scenes(0)
+    scenes = training_scenes(3, 0)
     assert len(scenes) == 40 and not any(map(for_evaluation, scenes))
-    assert [scene.caption() for scene in training_scenes(1)] != [scene.caption() for scene in scenes]
+    assert [scene.caption() for scene in training_scenes(3, 1)] != [scene.caption() for scene in scenes]
     assert not {scene.style for scene in scenes} & set(HELD_OUT_STYLES)
     assert not {actor.motion for scene in scenes for actor in scene.actors} & set(HELD_OUT_MOTIONS)
     assert not {actor.subject.word for scene in scenes for actor in scene.actors} & set(HELD_OUT)

@@ -1,4 +1,4 @@
-"""Who is in a clip of the second world, where they go, on which background and in which style. Nothing is learned.
+"""Who is in a clip, where they go, on which background and in which style. Nothing is learned.
 
 Analysis by synthesis: with `D` = frame - background and `t` = what a sprite adds to it at some place, size and turn,
 the squared error of the frame falls by the *gain* `2 <D, t> - |t|^2` when the sprite is assumed there. The sprite of
