@@ -3,8 +3,8 @@
     python demo/train_base.py --latents runs/latents --out runs/base
 
 Flow matching (velocity) on pictures first, then on clips and pictures in turn. Begins from the committed weights: if
-they have fewer blocks, new ones whose outputs are zero are put between theirs; new words begin as the old spelling of them. Goes on from
-`--out/last.pt`.
+they have fewer blocks, new ones whose outputs are zero are put between theirs; new words begin as the old spelling of
+them. Goes on from `--out/last.pt`.
 """
 
 from __future__ import annotations

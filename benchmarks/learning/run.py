@@ -1,7 +1,10 @@
-"""Does it learn, does it remember, does it bleed: six held-out concepts, one after another, on the demo base.
+"""Does it learn, does it remember, does it bleed: held-out concepts, one after another, on the demo's two models.
 
     python benchmarks/learning/run.py                 the table: results.csv, contact sheets
+    python benchmarks/learning/run.py --models demo   one model; the other's rows stay
     python benchmarks/learning/run.py --tuning        the same on captions kept for choosing settings
+
+A concept whose class words a model does not know is left out for it.
 
 Rows. `ccvd`: this pack's defaults. `paper`: the paper's aggregation over the whole library (sharpness 2, every concept
 takes part, text adapters on all words). `plain_lora`: the same rank and steps without concept tokens, always on, all
@@ -15,41 +18,38 @@ import argparse
 import csv
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(Path(__file__).parent)]
 
-from base import DemoBase, load_base  # noqa: E402
-from drawing import draw_prompts, shows  # noqa: E402
+from bases import BASES, Base  # noqa: E402
+from drawing import shows  # noqa: E402
 from evaluate import contact_sheet  # noqa: E402
+from judging import concept_metrics  # noqa: E402
 from lessons import PLANS, TABLE_SEED, TUNING_SEED, LessonPlan, learn  # noqa: E402
+from library_use import BASE, CCVD, OWN, PAPER, PLAIN, Method, draw  # noqa: E402
 from scene_parts import PARTS  # noqa: E402
-from scorer import Scorer  # noqa: E402
 
-from ccvd_core.backbones.base import Backbone  # noqa: E402
 from ccvd_core.concepts.concept import Concept  # noqa: E402
 from ccvd_core.number_types import number_type  # noqa: E402
-from ccvd_core.prompts.aggregate import aggregate  # noqa: E402
-from ccvd_core.prompts.aggregation import PAPER_SETTINGS, AggregationSettings  # noqa: E402
-from ccvd_core.prompts.concept_prompt import ConceptPrompt  # noqa: E402
 
-ALONE = ("own_adapter", "base")
+ALONE = (OWN.name, BASE.name)
 """Ceiling and floor of identity; bleeding is a matter of how a library is used."""
 CLIPS = 24
 LEARNED_IN = "float32"
 """Clips are drawn in what this processor computes fast."""
+RESULTS = Path(__file__).parent / "results.csv"
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of results.csv."""
 
+    model: str
     method: str
     concept: str
     kind: str
@@ -58,69 +58,40 @@ class Row:
     value: float
 
 
-@dataclass(frozen=True)
-class Method:
-    """How a set of learned concepts is used."""
-
-    name: str
-    settings: AggregationSettings
-    own_rows_only: bool = True
-    always_on: bool = False
-    """Every concept at full weight on every prompt, as LoRAs that are simply loaded."""
-
-    def prompt(self, backbone: Backbone, text: str, concepts: Sequence[Concept]) -> ConceptPrompt:
-        prompt = aggregate(backbone, text, concepts, self.settings, own_rows_only=self.own_rows_only).prompt
-        if not self.always_on:
-            return prompt
-        return replace(prompt, weights=torch.ones_like(prompt.weights), gates=torch.ones_like(prompt.gates))
-
-
-CCVD = Method("ccvd", AggregationSettings())
-PAPER = Method("paper", PAPER_SETTINGS, own_rows_only=False)
-PLAIN = Method("plain_lora", AggregationSettings(), always_on=True)
-
-
-def draw(base: DemoBase, method: Method, concepts: Sequence[Concept], captions: Sequence[str], seed: int) -> Tensor:
-    """Clips [n, frames, height, width, 3] of captions; clip i always starts from the same noise."""
-    backbone = base.backbone()
-    prompts = [method.prompt(backbone, caption, concepts) for caption in captions]
-    negative = method.prompt(backbone, "", concepts)
-    if not method.always_on:
-        negative = replace(negative, weights=torch.zeros_like(negative.weights))
-    return draw_prompts(base, [concept.adapters for concept in concepts], prompts, negative, seed)
-
-
 class Judge:
     """Draws and scores; keeps one sheet of clips per row of the table."""
 
-    def __init__(self, base: DemoBase, seed: int, sheets: Path) -> None:
-        self._base, self._seed, self._sheets, self._scorer = base, seed, sheets, Scorer()
+    def __init__(self, model: str, base: Base, seed: int, sheets: Path) -> None:
+        self._model, self._base, self._seed, self._sheets = model, base, seed, sheets
 
     def rows(self, method: Method, plan: LessonPlan, when: str, concepts: Sequence[Concept]) -> Iterator[Row]:
-        """Identity, text alignment and bleeding of one concept."""
-        scenes = plan.judged_scenes(CLIPS, True, self._seed)
+        """Identity, text alignment, crispness and bleeding of one concept."""
+        base, known = self._base, self._base.known
+        scenes = plan.judged_scenes(CLIPS, True, self._seed, known)
         captions = [plan.caption(scene) for scene in scenes]
         if not concepts:  # the base alone reads the class words
             captions = [caption.replace(f"<{plan.name}>", plan.class_words) for caption in captions]
-        clips = draw(self._base, method, concepts, captions, self._seed)
-        seen = [shows(self._scorer, plan, clip, scene) for clip, scene in zip(clips, scenes, strict=True)]
-        yield Row(method.name, plan.name, plan.kind, when, "identity", float(np.mean([s[0] for s in seen])))
-        yield Row(method.name, plan.name, plan.kind, when, "text_alignment", float(np.mean([s[1] for s in seen])))
-        contact_sheet(clips[:8], captions[:8], self._sheets / f"{method.name}_{when}_{plan.name}.png")
+        clips = draw(base, method, concepts, captions, self._seed)
+        for metric, value in concept_metrics(base, plan, clips, scenes).items():
+            yield Row(self._model, method.name, plan.name, plan.kind, when, metric, value)
+        contact_sheet(clips[:8], captions[:8], self._sheets / f"{self._model}_{method.name}_{when}_{plan.name}.png")
         if method.name in ALONE:
             return
-        related = plan.judged_scenes(CLIPS, False, self._seed)
-        captions = [scene.caption() for scene in related]
-        clips = draw(self._base, method, concepts, captions, self._seed + 500)
+        related = plan.judged_scenes(CLIPS, False, self._seed, known)
+        clips = draw(base, method, concepts, [scene.caption() for scene in related], self._seed + 500)
+        rng = np.random.default_rng(0)
         bled = [
-            shows(self._scorer, plan, clip, PARTS[plan.kind].changed(scene, plan.shown))[0]
+            shows(plan, clip, PARTS[plan.kind].changed(rng, scene, plan.shown))[0]
             for clip, scene in zip(clips, related, strict=True)
         ]
-        yield Row(method.name, plan.name, plan.kind, when, "bleeding", float(np.mean(bled)))
+        yield Row(self._model, method.name, plan.name, plan.kind, when, "bleeding", float(np.mean(bled)))
 
 
-def run(base: DemoBase, seed: int, sheets: Path, report: Path | None) -> list[Row]:
-    judge, rows = Judge(base, seed, sheets), []
+def run(model: str, seed: int, sheets: Path) -> list[Row]:
+    """All rows of one model."""
+    base = BASES[model]()
+    plans = [plan for plan in PLANS if plan.fits(base.known)]
+    judge, rows = Judge(model, base, seed, sheets), []
 
     def add(new: Iterator[Row]) -> None:
         for row in new:
@@ -129,55 +100,63 @@ def run(base: DemoBase, seed: int, sheets: Path, report: Path | None) -> list[Ro
 
     for plain, methods in ((False, (CCVD, PAPER)), (True, (PLAIN,))):
         learned: list[Concept] = []
-        for plan in PLANS:
+        for plan in plans:
             concept, seconds = learn(base, plan, learned, plain)
             learned.append(concept)
-            name = "plain_lora" if plain else "ccvd"
-            add(iter([Row(name, plan.name, plan.kind, "learning", "seconds", seconds)]))
+            add(iter([Row(model, methods[0].name, plan.name, plan.kind, "learning", "seconds", seconds)]))
             # A plain LoRA is judged alone right after learning, as its owner would.
             add(judge.rows(methods[0], plan, "learned", [concept] if plain else learned))
             if not plain:
-                add(judge.rows(replace(CCVD, name="own_adapter"), plan, "learned", [concept]))
-                add(judge.rows(replace(CCVD, name="base"), plan, "before", []))
-        for plan in PLANS:
+                add(judge.rows(OWN, plan, "learned", [concept]))
+                add(judge.rows(BASE, plan, "before", []))
+        for plan in plans:
             for method in methods:
                 add(judge.rows(method, plan, "after_all", learned))
-    if report is not None:
-        write_csv(rows, report)
     return rows
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    with path.open("w", newline="") as file:
+    """Put the rows in the place of their models' earlier ones."""
+    kept: list[list[str]] = []
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            kept = [line for line in list(csv.reader(file))[1:] if line[0] not in {row.model for row in rows}]
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["method", "concept", "kind", "when", "metric", "value", "number_type"])
-        for r in rows:
-            drawn_in = LEARNED_IN if r.metric == "seconds" else number_type()
-            writer.writerow([r.method, r.concept, r.kind, r.when, r.metric, f"{r.value:.4f}", drawn_in])
+        writer.writerow([*(column.name for column in fields(Row)), "number_type"])
+        writer.writerows(kept)
+        for row in rows:
+            drawn_in = LEARNED_IN if row.metric == "seconds" else number_type()
+            writer.writerow([*astuple(row)[:-1], f"{row.value:.4f}", drawn_in])
 
 
 def summarise(rows: Sequence[Row]) -> str:
     """Means over concepts: one line per method and moment."""
-    lines = [f"{'method':12} {'when':10} identity  text  bleeding"]
+    metrics = ("identity", "text_alignment", "object", "crispness", "bleeding")
+    lines = [f"{'method':12} {'when':10}" + "".join(f"{metric:>16}" for metric in metrics)]
     for method, when in dict.fromkeys((row.method, row.when) for row in rows if row.metric == "identity"):
         cells = []
-        for metric in ("identity", "text_alignment", "bleeding"):
+        for metric in metrics:
             values = [r.value for r in rows if (r.method, r.when, r.metric) == (method, when, metric)]
             cells.append(f"{np.mean(values):.3f}" if values else "-")
-        lines.append(f"{method:12} {when:10} {cells[0]:>8} {cells[1]:>5} {cells[2]:>9}")
+        lines.append(f"{method:12} {when:10}" + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=list(BASES), default=list(BASES))
     parser.add_argument("--tuning", action="store_true", help="captions for choosing settings; writes no results.csv")
     parser.add_argument("--sheets", type=Path, default=Path(__file__).parent / "sheets")
     args = parser.parse_args()
     args.sheets.mkdir(parents=True, exist_ok=True)
     seed = TUNING_SEED if args.tuning else TABLE_SEED
-    report = None if args.tuning else Path(__file__).parent / "results.csv"
     print(f"drawing in {number_type()}", flush=True)
-    print(summarise(run(load_base(), seed, args.sheets, report)))
+    for model in args.models:
+        rows = run(model, seed, args.sheets)
+        print(f"{model}\n{summarise(rows)}", flush=True)
+        if not args.tuning:
+            write_csv(rows, RESULTS)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from lessons import LessonPlan
 from methods import METHODS, Studio
 from timing import least_seconds
 from wan_shapes import WAN, random_concept, random_text
-from world import SIZE
+from world.backgrounds import SIZE
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.diffusers_wan import DiffusersWanBackbone

@@ -5,18 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from lessons import LessonPlan
-from world import BACKGROUNDS, HELD_OUT_SUBJECTS, SIZE
+from base import KNOWN
+from lessons import LessonPlan, subject
+from world.backgrounds import SIZE
 
 from ccvd_core.regions.geometry import Box
 from ccvd_core.regions.region import Keyframe, Region, RegionSet
 
-PLANS = (
-    LessonPlan("rex", "subject", "fox", HELD_OUT_SUBJECTS["fox"]),
-    LessonPlan("cab", "subject", "taxi", HELD_OUT_SUBJECTS["taxi"]),
-    LessonPlan("hoops", "subject", "basketball", HELD_OUT_SUBJECTS["basketball"]),
-    LessonPlan("coon", "subject", "raccoon", HELD_OUT_SUBJECTS["raccoon"]),
-)
+PLANS = (subject("rex", "fox"), subject("cab", "taxi"), subject("hoops", "basketball"), subject("coon", "raccoon"))
 """The concepts that are placed, in learning order."""
 
 TABLE_SEED, TUNING_SEED = 83_000, 29_000
@@ -60,7 +56,7 @@ def random_cases(count: int, regions: int, seed: int) -> list[Case]:
 
 def random_case(rng: np.random.Generator, regions: int, moving: bool) -> Case:
     plans = tuple(PLANS[index] for index in rng.permutation(len(PLANS))[:regions])
-    background = str(rng.choice(list(BACKGROUNDS)))
+    background = str(rng.choice(KNOWN.backgrounds))
     motions = tuple(str(rng.choice(["moving up", "moving down"])) if moving else "still" for _ in plans)
     cells = columns(regions) if moving and regions < 4 else quadrants(rng, regions)
     drawn = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-from base import DemoBase, starting_noise
+from bases import Base
 from layouts import Case
 from torch import Tensor
 
@@ -30,7 +30,7 @@ STEPS, CFG, BATCH = 20, 4.0, 10
 class Studio:
     """The model with its learned concepts."""
 
-    base: DemoBase
+    base: Base
     backbone: Backbone
     concepts: tuple[Concept, ...]
 
@@ -117,7 +117,7 @@ METHODS: dict[str, Drawer] = {
 
 def draw(studio: Studio, method: str, cases: Sequence[Case], seed: int) -> Tensor:
     """Clips [n, frames, height, width, 3]; clip i starts from the same noise in every method."""
-    noise = starting_noise(range(seed, seed + len(cases)))
+    noise = studio.base.noise(range(seed, seed + len(cases)))
     parts = []
     adapters = [concept.adapters for concept in studio.concepts]
     with Attachment(studio.backbone, adapters) as attachment, fast_autocast():

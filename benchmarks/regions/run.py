@@ -25,13 +25,13 @@ FOLDERS = ("", "demo", "benchmarks/regions", "benchmarks/learning", "benchmarks/
 sys.path[:0] = [str(ROOT / folder) for folder in FOLDERS]
 
 from base import load_base  # noqa: E402
+from bases import load_demo  # noqa: E402
 from cost import library_cost, step_cost, wan_step_cost  # noqa: E402
 from evaluate import contact_sheet  # noqa: E402
 from layouts import PLANS, TABLE_SEED, TUNING_SEED, random_cases  # noqa: E402
 from lessons import learn  # noqa: E402
 from measure import placements  # noqa: E402
 from methods import METHODS, Studio, draw  # noqa: E402
-from scorer import Scorer  # noqa: E402
 
 from ccvd_core import number_types  # noqa: E402
 from ccvd_core.concepts.library import ConceptLibrary  # noqa: E402
@@ -60,7 +60,7 @@ def prepare(kept: Path | None) -> Studio:
 
     `kept` is a library folder in which they are found again by the next run.
     """
-    base, concepts = load_base(), []
+    base, concepts = load_demo(), []
     library = ConceptLibrary(kept) if kept else None
     for plan in PLANS:
         if library and plan.name in library.names():
@@ -69,19 +69,18 @@ def prepare(kept: Path | None) -> Studio:
         concept, seconds = learn(base, plan, concepts)
         print(f"learned <{plan.name}> in {seconds:.0f} s", flush=True)
         concepts.append(library.add(concept) if library else concept)
-    return Studio(base, base.backbone(), tuple(concepts))
+    return Studio(base, base.backbone, tuple(concepts))
 
 
 def placement(
     studio: Studio, methods: Sequence[str], counts: Sequence[int], layouts: Sequence[int], seed: int, sheets: Path
 ) -> Iterator[Row]:
     """Share of regions whose concept is placed, and into which another one leaked."""
-    scorer = Scorer()
     for count, number in zip(counts, layouts, strict=True):
         cases = random_cases(number, count, seed)
         for method in methods:
             clips = draw(studio, method, cases, seed)
-            judged = [placements(scorer, clip, case) for clip, case in zip(clips, cases, strict=True)]
+            judged = [placements(clip, case) for clip, case in zip(clips, cases, strict=True)]
             contact_sheet(clips[:9], [case.prompt for case in cases[:9]], sheets / f"{method}_{count}.png")
             for moving in (False, True):
                 some = [p for regions, c in zip(judged, cases, strict=True) if c.moving == moving for p in regions]

@@ -15,7 +15,7 @@ from typing import Any
 import drawing
 import pytest
 import torch
-from base import load_base
+from bases import load_demo
 from diffusers import AutoencoderKLWan
 from drawing import draw_prompts
 from full_sequence_vae import STOCK_SHAPE
@@ -68,10 +68,10 @@ def train_the_vae() -> None:
 
 
 def evaluate_a_clip() -> None:
-    base = load_base()
+    base = load_demo()
     with fast_autocast():
-        base.draw(["a red ball"], [0], steps=1)
-    prompts = [aggregate(base.backbone(), text, ()).prompt for text in ("a red ball", "")]
+        base.model.draw(["a red ball"], [0], steps=1)
+    prompts = [aggregate(base.backbone, text, ()).prompt for text in ("a red ball", "")]
     draw_prompts(base, [], prompts[:1], prompts[1], 0)
 
 

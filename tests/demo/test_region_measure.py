@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from layouts import PLANS, Case, random_cases
 from measure import placements
-from scorer import Scorer
 from torch import Tensor
-from world import SIZE, Actor, Scene
+from world.backgrounds import SIZE
+from world.scenes import Actor, Scene
+from world.subjects import held_out_subject
 
 from ccvd_core.regions.region import Keyframe, Region, RegionSet
 
@@ -23,31 +24,31 @@ def case() -> Case:
 
 def drawn(*actors: tuple[str, float]) -> Tensor:
     """A clip with sprites at these fractions of the width."""
-    cast = tuple(Actor(subject, "still", 46.0, (x * SIZE, 0.5 * SIZE)) for subject, x in actors)
+    cast = tuple(Actor(held_out_subject(subject), "still", 46.0, (x * SIZE, 0.5 * SIZE)) for subject, x in actors)
     return torch.from_numpy(Scene(cast, "blue sky").render()).float() / 255
 
 
 def test_each_in_its_own_box_is_placed():
-    assert [(p.placed, p.leaked) for p in placements(Scorer(), drawn(("fox", 0.25), ("taxi", 0.75)), case())] == [
+    assert [(p.placed, p.leaked) for p in placements(drawn(("fox", 0.25), ("taxi", 0.75)), case())] == [
         (True, False),
         (True, False),
     ]
 
 
 def test_exchanged_ones_have_leaked():
-    assert [(p.placed, p.leaked) for p in placements(Scorer(), drawn(("taxi", 0.25), ("fox", 0.75)), case())] == [
+    assert [(p.placed, p.leaked) for p in placements(drawn(("taxi", 0.25), ("fox", 0.75)), case())] == [
         (False, True),
         (False, True),
     ]
 
 
 def test_a_second_copy_elsewhere_is_not_placed():
-    judged = placements(Scorer(), drawn(("fox", 0.25), ("fox", 0.75)), case())
+    judged = placements(drawn(("fox", 0.25), ("fox", 0.75)), case())
     assert [(p.placed, p.leaked) for p in judged] == [(False, False), (False, True)]
 
 
 def test_an_empty_box_is_neither():
-    judged = placements(Scorer(), drawn(("fox", 0.25)), case())
+    judged = placements(drawn(("fox", 0.25)), case())
     assert [(p.placed, p.leaked) for p in judged] == [(True, False), (False, False)]
 
 
