@@ -29,13 +29,13 @@ def draw_prompts(
     adapters: Sequence[Mapping[str, LowRank]],
     prompts: Sequence[ConceptPrompt],
     negative: ConceptPrompt,
-    seed: int,
+    seeds: Sequence[int],
 ) -> Tensor:
-    """Clips [n, frames, height, width, 3] in 0..1, sampled in `fast_dtype`; clip i always starts from the same noise.
+    """Clips [n, frames, height, width, 3] in 0..1, sampled in `fast_dtype`; a seed decides a clip's noise.
 
     `adapters` are those of the prompts' concepts, in their order.
     """
-    backbone, noise = base.backbone, base.noise(range(seed, seed + len(prompts)))
+    backbone, noise = base.backbone, base.noise(seeds)
     parts = []
     with Attachment(backbone, adapters) as attachment, fast_autocast():
         for start in range(0, len(prompts), BATCH):

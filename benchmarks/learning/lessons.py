@@ -47,13 +47,13 @@ class LessonPlan:
         """The scene's caption with the concept written `<name>`; for a style, `<noir>` stands for its class words."""
         return scene.caption().replace(self.shown, f"<{self.name}>", 1)
 
-    def examples(self, base: Base, still_frames: int) -> list[Example]:
+    def examples(self, base: Base, still_frames: int, count: int = EXAMPLES) -> list[Example]:
         """Pictures (subject, style) or clips (motion) on different backgrounds, none of them used in the table.
 
         As in Learn Concept, a picture is also learned as a still clip of `still_frames`.
         """
         examples = []
-        for scene in self._learned_scenes(base.known):
+        for scene in self._learned_scenes(base.known)[:count]:
             clip = scene.render()
             media = [clip] if KINDS[self.kind].moves else [clip[:1], clip[:still_frames]]
             examples += [Example(base.encoded(frames), self.caption(scene)) for frames in media]
@@ -107,13 +107,15 @@ PLANS = (
 """In learning order."""
 
 
-def learn(base: Base, plan: LessonPlan, earlier: Sequence[Concept], plain: bool = False) -> tuple[Concept, float]:
-    """One concept and the seconds it took; a `plain` one is a LoRA without concept tokens and retention."""
+def learn(
+    base: Base, plan: LessonPlan, earlier: Sequence[Concept], plain: bool = False, count: int = EXAMPLES
+) -> tuple[Concept, float]:
+    """One concept of `count` examples, and the seconds it took; `plain`: a LoRA without tokens and retention."""
     settings = usual_settings(base.backbone, plan.kind)
     if plain:
         settings = replace(settings, tokens=False, own_words_only=False, retention=0.0)
     began = time.monotonic()
-    examples = plan.examples(base, settings.still_frames)
+    examples = plan.examples(base, settings.still_frames, count)
     concept = learn_from(base, plan, examples, () if plain else earlier, settings)
     return concept, time.monotonic() - began
 

@@ -41,10 +41,12 @@ OWN = replace(CCVD, name="own_adapter")
 BASE = replace(CCVD, name="base")
 
 
-def draw(base: Base, method: Method, concepts: Sequence[Concept], captions: Sequence[str], seed: int) -> Tensor:
-    """Clips [n, frames, height, width, 3] of captions; clip i always starts from the same noise."""
+def draw(
+    base: Base, method: Method, concepts: Sequence[Concept], captions: Sequence[str], seeds: Sequence[int]
+) -> Tensor:
+    """Clips [n, frames, height, width, 3] of captions; a seed decides a clip's noise."""
     prompts = [method.prompt(base.backbone, caption, concepts) for caption in captions]
     negative = method.prompt(base.backbone, "", concepts)
     if not method.always_on:
         negative = replace(negative, weights=torch.zeros_like(negative.weights))
-    return draw_prompts(base, [concept.adapters for concept in concepts], prompts, negative, seed)
+    return draw_prompts(base, [concept.adapters for concept in concepts], prompts, negative, seeds)

@@ -71,14 +71,15 @@ class Judge:
         captions = [plan.caption(scene) for scene in scenes]
         if not concepts:  # the base alone reads the class words
             captions = [caption.replace(f"<{plan.name}>", plan.class_words) for caption in captions]
-        clips = draw(base, method, concepts, captions, self._seed)
+        clips = draw(base, method, concepts, captions, range(self._seed, self._seed + CLIPS))
         for metric, value in concept_metrics(base, plan, clips, scenes).items():
             yield Row(self._model, method.name, plan.name, plan.kind, when, metric, value)
         contact_sheet(clips[:8], captions[:8], self._sheets / f"{self._model}_{method.name}_{when}_{plan.name}.png")
         if method.name in ALONE:
             return
         related = plan.judged_scenes(CLIPS, False, self._seed, known)
-        clips = draw(base, method, concepts, [scene.caption() for scene in related], self._seed + 500)
+        apart = range(self._seed + 500, self._seed + 500 + CLIPS)
+        clips = draw(base, method, concepts, [scene.caption() for scene in related], apart)
         rng = np.random.default_rng(0)
         bled = [
             shows(plan, clip, PARTS[plan.kind].changed(rng, scene, plan.shown))[0]

@@ -72,30 +72,41 @@ def prompt_only(studio: Studio, attachment: Attachment, cases: Sequence[Case], n
     return sample(studio.backbone, attachment, prompts, studio.negative, noise, STEPS, CFG)
 
 
-@torch.no_grad()
 def stock_masked(studio: Studio, attachment: Attachment, cases: Sequence[Case], noise: Tensor) -> Tensor:
-    """ComfyUI's masked conditioning with the same adapters: one prediction per region and step, averaged by masks.
-
-    As `comfy.samplers.calc_cond_batch` does: sum(mask * prediction) / sum(mask). The prompt of the surroundings is
-    masked to what the regions leave, which is kinder to this row than letting it act everywhere.
-    """
-    latents, times = noise, studio.backbone.noise_path.times(STEPS).to(noise)
+    """ComfyUI's masked conditioning with the same adapters."""
     scenes = [studio.scene(case) for case in cases]
-    grid = studio.backbone.grid(noise.shape[1:])
+    return masked_latents(studio.backbone, attachment, scenes, studio.negative, noise, STEPS, CFG)
+
+
+@torch.no_grad()
+def masked_latents(
+    backbone: Backbone,
+    attachment: Attachment,
+    scenes: Sequence[RegionalPrompt],
+    negative: ConceptPrompt,
+    noise: Tensor,
+    steps: int,
+    cfg: float,
+) -> Tensor:
+    """One prediction per region and step, averaged by masks, as `comfy.samplers.calc_cond_batch` does it.
+
+    sum(mask * prediction) / sum(mask). The prompt of the surroundings is masked to what the regions leave, which is
+    kinder to this row than letting it act everywhere. All scenes have as many regions.
+    """
+
+    def predict(prompts: Sequence[AnyPrompt], latents: Tensor, t: Tensor) -> Tensor:
+        with attachment.activate(prompts, latents.device):
+            return predict_prompts(backbone, latents, t.expand(len(latents)), prompts).to(latents)
+
+    grid, latents = backbone.grid(noise.shape[1:]), noise
     masks = torch.stack([latent_masks(scene.regions, noise.shape, grid) for scene in scenes])
-    for t, next_t in pairwise(times):
-        base = predict(studio, attachment, latents, t, [studio.negative] * len(cases))
+    for t, next_t in pairwise(backbone.noise_path.times(steps).to(noise)):
+        base = predict([negative] * len(scenes), latents, t)
         positive = torch.zeros_like(latents)
         for part in range(len(scenes[0].prompts)):
-            own = predict(studio, attachment, latents, t, [scene.prompts[part] for scene in scenes])
-            positive += masks[:, part, None].to(own) * own
-        latents = latents + (next_t - t) * (base + CFG * (positive - base))
+            positive += masks[:, part, None].to(base) * predict([scene.prompts[part] for scene in scenes], latents, t)
+        latents = latents + (next_t - t) * (base + cfg * (positive - base))
     return latents
-
-
-def predict(studio: Studio, attachment: Attachment, latents: Tensor, t: Tensor, prompts: Sequence[AnyPrompt]) -> Tensor:
-    with attachment.activate(prompts, latents.device):
-        return predict_prompts(studio.backbone, latents, t.expand(len(latents)), prompts).to(latents)
 
 
 CONTRAST = RegionSettings("attention", contrast_steps=0.4)

@@ -72,7 +72,7 @@ def evaluate_a_clip() -> None:
     with fast_autocast():
         base.model.draw(["a red ball"], [0], steps=1)
     prompts = [aggregate(base.backbone, text, ()).prompt for text in ("a red ball", "")]
-    draw_prompts(base, [], prompts[:1], prompts[1], 0)
+    draw_prompts(base, [], prompts[:1], prompts[1], [0])
 
 
 @pytest.mark.parametrize("work", [optimise, train_the_vae, evaluate_a_clip])

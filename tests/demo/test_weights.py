@@ -52,12 +52,12 @@ def concept(base: Demo) -> Concept:
 
 def test_the_base_learns_a_subject_from_pictures(base: Demo, concept: Concept):
     scenes = REX.judged_scenes(8, True, TUNING_SEED, base.known)
-    with_concept = draw(base, CCVD, [concept], [REX.caption(scene) for scene in scenes], 0)
+    with_concept = draw(base, CCVD, [concept], [REX.caption(scene) for scene in scenes], range(8))
     assert share(with_concept, scenes, "object") >= 0.5
     assert share(with_concept, scenes, "motion") >= 0.6, "a still picture must not freeze the video"
 
 
 def test_the_base_does_not_know_the_subject_beforehand(base: Demo):
     scenes = REX.judged_scenes(4, True, TUNING_SEED, base.known)
-    without = draw(base, CCVD, [], [REX.caption(scene).replace("<rex>", "dog") for scene in scenes], 0)
+    without = draw(base, CCVD, [], [REX.caption(scene).replace("<rex>", "dog") for scene in scenes], range(4))
     assert share(without, scenes, "object") <= 0.2
