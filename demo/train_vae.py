@@ -25,7 +25,7 @@ from muon import Muon
 from torch import Tensor
 from world.backgrounds import SIZE, background_image
 from world.motions import HELD_OUT_MOTIONS, MOTIONS
-from world.scenes import FRAMES, draw, random_scene
+from world.scenes import FRAMES, Choices, draw, random_scene
 from world.styles import HELD_OUT_STYLES, STYLES, apply_style
 from world.subjects import SPRITES, Subject
 
@@ -42,6 +42,7 @@ SQUARED = 4.0
 KL_WEIGHT = 2e-4
 ANCHOR = 0.05
 """Weight of the latents' squared distance to where they were, in Wan's standard deviations."""
+EVERY_MOTION = Choices(motions=(*MOTIONS, *HELD_OUT_MOTIONS))
 TEXTURES = 0.25
 """Share of the actors that are emoji of no class."""
 
@@ -55,7 +56,7 @@ def other_emoji() -> list[str]:
 
 def random_crop(rng: np.random.Generator, frames: int, others: list[str]) -> np.ndarray:
     """A CROP x CROP clip, uint8 [frames, CROP, CROP, 3], around one of the actors of a random scene."""
-    scene = random_scene(rng, 1 + int(rng.integers(3)), motions=(*MOTIONS, *HELD_OUT_MOTIONS), styled=0.0)
+    scene = random_scene(rng, 1 + int(rng.integers(3)), EVERY_MOTION, styled=0.0)
     actors = [
         replace(actor, subject=Subject("", str(rng.choice(others)), actor.subject.look))
         if rng.random() < TEXTURES

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from base import LATENT_SHAPE, DemoBase
+from base import LATENT_SHAPE
+from bases import Demo
 from layouts import Case
 from lessons import LessonPlan
 from methods import METHODS, Studio
@@ -40,12 +41,12 @@ TIMED = (
 
 
 @torch.no_grad()
-def step_cost(base: DemoBase) -> Iterator[tuple[str, int, float]]:
+def step_cost(base: Demo) -> Iterator[tuple[str, int, float]]:
     """Seconds of a sampled clip with 0..8 regions, each with its own concept, as a ratio to the prompt alone.
 
     Texts are encoded once for all, as a graph does it before the first step.
     """
-    backbone = DiffusersWanBackbone(base.transformer, cache(base.encode_text))
+    backbone = DiffusersWanBackbone(base.model.transformer, cache(base.model.encode_text))
     names = [f"c{index}" for index in range(MOST_REGIONS)]
     concepts = tuple(random_concept(backbone, name, index, RANK) for index, name in enumerate(names))
     studio = Studio(base, backbone, concepts)

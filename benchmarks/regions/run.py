@@ -24,7 +24,6 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("", "demo", "benchmarks/regions", "benchmarks/learning", "benchmarks/cost")
 sys.path[:0] = [str(ROOT / folder) for folder in FOLDERS]
 
-from base import load_base  # noqa: E402
 from bases import load_demo  # noqa: E402
 from cost import library_cost, step_cost, wan_step_cost  # noqa: E402
 from evaluate import contact_sheet  # noqa: E402
@@ -130,7 +129,7 @@ def main() -> None:
         for row in placement(prepare(args.concepts), args.methods, args.counts, layouts, seed, args.sheets):
             add(row)
     if "cost" in parts:
-        for method, count, ratio in chain(step_cost(load_base()), wan_step_cost()):
+        for method, count, ratio in chain(step_cost(load_demo()), wan_step_cost()):
             add(Row(method, count, "", seed, "step_ratio", ratio, TIMED_IN))
     if "library" in parts:
         for method, count, metric, value in library_cost():
