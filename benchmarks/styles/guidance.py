@@ -39,7 +39,7 @@ def guided(positive: Tensor, negative: Tensor, cfg: float = CFG) -> Tensor:
 
 
 def after_guidance(style: float) -> Callable[[Predictions, float], Tensor]:
-    """neg + cfg (plain - neg) + s (styled - plain), after PureCC (arXiv 2603.07561): cfg does not multiply the style."""
+    """neg + cfg (plain - neg) + s (styled - plain), after PureCC (2603.07561): cfg does not multiply the style."""
     return lambda found, t: guided(found["plain"], found["empty"]) + style * (found["styled"] - found["plain"])
 
 
