@@ -24,6 +24,7 @@ from ccvd_core.regions.scene import Reading, aggregate_scene
 from ccvd_core.sampling import sample
 
 STEPS, CFG, BATCH = 20, 4.0, 10
+CONTRAST = RegionSettings("attention", contrast_steps=0.4)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,28 @@ def regional(settings: RegionSettings, shared_adapters: bool = False, reading: R
     def draw(studio: Studio, attachment: Attachment, cases: Sequence[Case], noise: Tensor) -> Tensor:
         scenes = [studio.scene(case, shared_adapters, reading) for case in cases]
         return sample(studio.backbone, attachment, scenes, studio.negative, noise, STEPS, CFG, regions=settings)
+
+    return draw
+
+
+def balanced(share: float) -> Drawer:
+    """Region attention over prompts read together, whose words are moved by a share towards what they are when each
+    prompt is read alone: the balance of drowned subjects of Comp-Attn (arXiv 2503.14428), without its search."""
+
+    def draw(studio: Studio, attachment: Attachment, cases: Sequence[Case], noise: Tensor) -> Tensor:
+        scenes = []
+        for case in cases:
+            together = studio.scene(case, reading="together")
+            clauses = [aggregate(studio.backbone, r.prompt, studio.concepts).prompt for r in case.clauses.regions]
+            prompts = [together.prompts[0]]
+            for number, (prompt, alone) in enumerate(zip(together.prompts[1:], clauses, strict=True)):
+                context, words = prompt.context.clone(), int(alone.context.any(1).sum()) - 1
+                # Before a region's own words stand the words that join those of the regions before it.
+                own = slice(number, number + words)
+                context[own] = torch.lerp(context[own], alone.context[:words], share)
+                prompts.append(replace(prompt, context=context))
+            scenes.append(replace(together, prompts=tuple(prompts)))
+        return sample(studio.backbone, attachment, scenes, studio.negative, noise, STEPS, CFG, regions=CONTRAST)
 
     return draw
 
@@ -109,8 +132,6 @@ def masked_latents(
     return latents
 
 
-CONTRAST = RegionSettings("attention", contrast_steps=0.4)
-
 METHODS: dict[str, Drawer] = {
     "prompt_only": prompt_only,
     "stock_masked": stock_masked,
@@ -118,6 +139,7 @@ METHODS: dict[str, Drawer] = {
     "attention_shared_adapters": regional(RegionSettings("attention"), shared_adapters=True),
     "attention_together": regional(RegionSettings("attention"), reading="together"),
     "attention_together_contrast": regional(CONTRAST, reading="together"),
+    "attention_balanced": balanced(0.5),
     "one_at_a_time_contrast": regional(RegionSettings("one at a time", contrast_steps=0.4)),
     "one_at_a_time_every_2": regional(RegionSettings("one at a time", contrast_steps=0.4, region_every=2)),
     "one_at_a_time_every_3": regional(RegionSettings("one at a time", contrast_steps=0.4, region_every=3)),
