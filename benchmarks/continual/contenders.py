@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from base import DemoBase
+from bases import Base
 from jaxtyping import Float
 from lessons import LessonPlan, learn_from
 from rivals import c_lora, ewc, l2dm, lora_m, lwf, sequential
@@ -26,8 +26,9 @@ from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.prompts.aggregation import PAPER_SETTINGS, AggregationSettings
 from ccvd_core.prompts.concept_prompt import ConceptPrompt
 
-When = Literal["every", "ends", "once"]
-"""Each task is measured after every later task; right after learning and after the last task; right after learning."""
+When = Literal["every", "often", "ends", "once"]
+"""Each task is measured right after learning, and again after every later task, after every fifth and the last, after
+the last, or never."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class Request:
 class Learner(ABC):
     """Learns tasks one after another and draws any of them."""
 
-    def __init__(self, base: DemoBase, steps: int, seed: int) -> None:
-        self.base, self.backbone, self._steps, self._seed = base, base.backbone(), steps, seed
+    def __init__(self, base: Base, steps: int, seed: int) -> None:
+        self.base, self.backbone, self._steps, self._seed = base, base.backbone, steps, seed
 
     @abstractmethod
     def learn(self, task: LessonPlan) -> None:
@@ -80,7 +81,7 @@ class Learner(ABC):
 class RivalLearner(Learner):
     """A rival: captions with an unused word, LoRAs that act on all words, in the negative prompt too."""
 
-    def __init__(self, base: DemoBase, steps: int, seed: int, kind: type[Rival], strength: float) -> None:
+    def __init__(self, base: Base, steps: int, seed: int, kind: type[Rival], strength: float) -> None:
         super().__init__(base, steps, seed)
         self._rival = kind(Model(self.backbone), strength)
 
@@ -144,7 +145,7 @@ USES = {
 class CCVDLearner(Learner):
     """This pack; `changed` are learning settings that differ from the preset."""
 
-    def __init__(self, base: DemoBase, steps: int, seed: int, changed: Mapping[str, Any]) -> None:
+    def __init__(self, base: Base, steps: int, seed: int, changed: Mapping[str, Any]) -> None:
         super().__init__(base, steps, seed)
         self._changed = changed
         self.concepts: list[Concept] = []
@@ -194,40 +195,40 @@ class Family:
     """
 
     methods: Mapping[str, When]
-    learner: Callable[[DemoBase, int, int, float], Learner]
+    learner: Callable[[Base, int, int, float], Learner]
     search: tuple[float, ...] = ()
     strength: float = 0.0
 
 
-def rival(kind: type[Rival]) -> Callable[[DemoBase, int, int, float], Learner]:
+def rival(kind: type[Rival]) -> Callable[[Base, int, int, float], Learner]:
     return lambda base, steps, seed, strength: RivalLearner(base, steps, seed, kind, strength)
 
 
-def ccvd(**changed: Any) -> Callable[[DemoBase, int, int, float], Learner]:
+def ccvd(**changed: Any) -> Callable[[Base, int, int, float], Learner]:
     return lambda base, steps, seed, strength: CCVDLearner(base, steps, seed, changed)
 
 
 FAMILIES = (
     Family(
         {
-            "ccvd": "every",
-            "ccvd_paper": "every",
+            "ccvd": "often",
+            "ccvd_paper": "often",
             "own_adapter": "once",
             **dict.fromkeys(("equal_weights", "sharpness_2", "sharpness_4", "top_k_1", "pinned"), "ends"),
         },  # type: ignore[arg-type]
         ccvd(),
     ),
     Family({"base": "once"}, lambda base, steps, seed, strength: BaseLearner(base, steps, seed)),
-    Family({"sequential": "every"}, rival(sequential.Sequential), sequential.SEARCH),
-    Family({"ewc": "every"}, rival(ewc.EWC), ewc.SEARCH, ewc.DEFAULT),
-    Family({"lwf": "every"}, rival(lwf.LwF), lwf.SEARCH, lwf.DEFAULT),
+    Family({"sequential": "often"}, rival(sequential.Sequential), sequential.SEARCH),
+    Family({"ewc": "often"}, rival(ewc.EWC), ewc.SEARCH, ewc.DEFAULT),
+    Family({"lwf": "often"}, rival(lwf.LwF), lwf.SEARCH, lwf.DEFAULT),
     Family(
-        {"lora_m": "every", "lora_m_ties": "every", "lora_m_dare": "every"}, rival(lora_m.LoraM), lora_m.SEARCH, -1.0
+        {"lora_m": "often", "lora_m_ties": "often", "lora_m_dare": "often"}, rival(lora_m.LoraM), lora_m.SEARCH, -1.0
     ),
-    Family({"c_lora": "every"}, rival(c_lora.CLora), c_lora.SEARCH, c_lora.DEFAULT),
-    Family({"l2dm": "every"}, rival(l2dm.L2DM), l2dm.SEARCH, l2dm.DEFAULT),
-    Family({"no_tokens": "every"}, ccvd(tokens=False)),
-    Family({"no_retention": "every"}, ccvd(retention=0.0)),
-    Family({"trace": "every"}, ccvd(retention_form="trace")),
+    Family({"c_lora": "often"}, rival(c_lora.CLora), c_lora.SEARCH, c_lora.DEFAULT),
+    Family({"l2dm": "often"}, rival(l2dm.L2DM), l2dm.SEARCH, l2dm.DEFAULT),
+    Family({"no_tokens": "often"}, ccvd(tokens=False)),
+    Family({"no_retention": "often"}, ccvd(retention=0.0)),
+    Family({"trace": "often"}, ccvd(retention_form="trace")),
 )
 METHODS = tuple(method for family in FAMILIES for method in family.methods)

@@ -16,18 +16,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import world
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from world.backgrounds import BACKGROUNDS
+from world.motions import HELD_OUT_MOTIONS, MOTIONS, SPEEDS
+from world.scenes import FRAMES
+from world.styles import HELD_OUT_STYLES, STYLES
+from world.subjects import CLASSES, COLOURS, HELD_OUT
 
 WEIGHTS = Path(__file__).parent / "encoder.safetensors"
 WIDTH = 128
 """Length of an embedding."""
 SIDE = 64
 """Pixels to which frames are scaled down."""
-NAMES = (*world.SUBJECTS, *world.MOTIONS, *world.STYLES, *world.BACKGROUNDS)
-WORDS = tuple(sorted({"a", "on", "in", "style", *" ".join(NAMES).split()}))
+SUBJECTS = (*CLASSES, *HELD_OUT)
+NAMES = (*SUBJECTS, *MOTIONS, *HELD_OUT_MOTIONS, *STYLES, *HELD_OUT_STYLES, *BACKGROUNDS)
+WORDS = tuple(sorted({"a", "on", "in", "style", "small", "large", *COLOURS, *" ".join((*NAMES, *SPEEDS)).split()}))
 """All that captions with one object are made of."""
 PATHS = 8
 """Attention peaks that are followed through a clip."""
@@ -51,7 +56,7 @@ class ContrastiveEncoder(nn.Module):
         self.attention = nn.Sequential(
             nn.Conv2d(6, 16, 5, 2, 2), nn.ReLU(), nn.Conv2d(16, 32, 3, 1, 1), nn.ReLU(), nn.Conv2d(32, PATHS, 1)
         )
-        self.motion_head = nn.Sequential(nn.Linear(world.FRAMES * PATHS * 2, 128), nn.ReLU(), nn.Linear(128, WIDTH))
+        self.motion_head = nn.Sequential(nn.Linear(FRAMES * PATHS * 2, 128), nn.ReLU(), nn.Linear(128, WIDTH))
         self.words = nn.EmbeddingBag(len(WORDS) + 1, WIDTH, mode="sum", padding_idx=0)
 
     @torch.no_grad()
@@ -79,8 +84,8 @@ class ContrastiveEncoder(nn.Module):
 
     def motion(self, frames: Tensor) -> Tensor:
         """[n, WIDTH], not normalised, of clips [n, FRAMES, 3, SIDE, SIDE]; where a clip takes place does not count."""
-        if frames.shape[1] != world.FRAMES:
-            raise ValueError(f"expected clips of {world.FRAMES} frames, got {frames.shape[1]}")
+        if frames.shape[1] != FRAMES:
+            raise ValueError(f"expected clips of {FRAMES} frames, got {frames.shape[1]}")
         small = functional.avg_pool2d(frames.flatten(0, 1), 2).unflatten(0, frames.shape[:2])
         seen = torch.cat([small, small - small.mean(1, keepdim=True)], 2).flatten(0, 1)
         heat = self.attention(seen).float()

@@ -8,18 +8,21 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-import world
-from encoder import shrink
-from scene_parts import PARTS
+from encoder import SUBJECTS, shrink
+from scene_parts import PARTS, subject_named
 from torch import Tensor
 from torch.nn import functional
-from world import Scene
+from world.backgrounds import BACKGROUNDS
+from world.motions import HELD_OUT_MOTIONS, MOTIONS
+from world.scenes import Scene, random_actor, true_words
+from world.styles import HELD_OUT_STYLES, STYLES
+from world.subjects import Subject
 
 VALUES = {
-    "subject": world.SUBJECTS,
-    "motion": world.MOTIONS,
-    "background": tuple(world.BACKGROUNDS),
-    "style": world.STYLES,
+    "subject": SUBJECTS,
+    "motion": (*MOTIONS, *HELD_OUT_MOTIONS),
+    "background": tuple(BACKGROUNDS),
+    "style": (*STYLES, *HELD_OUT_STYLES),
 }
 """Attributes of a caption and what they can be."""
 
@@ -34,17 +37,25 @@ def attribute(scene: Scene, kind: str) -> str:
     return PARTS[kind].of(scene)
 
 
-def with_attribute(scene: Scene, kind: str, value: str) -> Scene:
+def with_attribute(rng: np.random.Generator, scene: Scene, kind: str, value: str) -> Scene:
     """The scene with one attribute changed; a style other than plain is named."""
-    changed = PARTS[kind].changed(scene, value)
-    if PARTS[kind].of_actor:
-        return changed
-    return replace(changed, names_style=changed.names_style or changed.style != "plain")
+    return PARTS[kind].changed(rng, scene, value)
+
+
+def caption_with(scene: Scene, kind: str, value: str) -> Scene:
+    """A scene whose caption differs in one attribute only, to be read and not to be drawn."""
+    (actor,) = scene.actors
+    changed: dict[str, Scene] = {
+        "subject": replace(scene, actors=(replace(actor, subject=Subject(value, "")),)),
+        "motion": replace(scene, actors=(replace(actor, motion=value),)),
+    }
+    return changed.get(kind) or replace(scene, **{kind: value})
 
 
 def still_caption(scene: Scene) -> str:
     """The caption without its motion: what a single frame can show."""
-    return scene.caption().replace(f" {scene.actors[0].motion}", "", 1)
+    actor = scene.actors[0]
+    return scene.caption().replace(f" {actor.motion} {actor.speed}".rstrip(), "", 1)
 
 
 def left_out(scene: Scene) -> bool:
@@ -58,12 +69,15 @@ def same(scene: Scene, moving: bool) -> int:
 
 
 def scenes(seed: int, count: int, for_report: bool) -> list[Scene]:
-    """Scenes with one object, of everything in the world."""
+    """Scenes with one object, of everything in the world, held out or not, all of it equally often."""
     rng, found = np.random.default_rng(seed), []
     while len(found) < count:
-        scene = world.random_scene(rng, 1, world.SUBJECTS, world.MOTIONS, world.STYLES)
+        value = {kind: str(rng.choice(VALUES[kind])) for kind in VALUES}
+        actor = random_actor(rng, subject_named(rng, value["subject"]), value["motion"])
+        actor = replace(actor, words=true_words(rng, actor, 1))
+        scene = Scene((actor,), value["background"], value["style"], names_style=bool(rng.random() < 0.3))
         if left_out(scene) == for_report:
-            found.append(replace(scene, names_style=scene.style != "plain" or scene.names_style))
+            found.append(scene)
     return found
 
 
@@ -73,12 +87,11 @@ def render(chosen: Sequence[Scene]) -> Tensor:
 
 
 class Pool:
-    """Rendered scenes, sharp and blurred, [n, frames, 3, SIDE, SIDE] in half precision, and noise to add to them."""
+    """Rendered scenes [n, frames, 3, SIDE, SIDE] in half precision, and noise to add to them."""
 
     def __init__(self, known: Sequence[Scene], draw: torch.Generator) -> None:
         self._draw = draw
         self._sharp = torch.cat([shrink(render([scene])).half() for scene in known])
-        self._blurred = torch.cat([blur(clip.float()).half()[None] for clip in self._sharp])
         self._noise = torch.randn((128, *self._sharp.shape[1:]), generator=draw).half()
 
     def soften(self, index: Tensor) -> Tensor:
@@ -88,7 +101,8 @@ class Pool:
             return low + (high - low) * torch.rand((len(index), 1, 1, 1, 1), generator=self._draw)
 
         noise = self._noise[torch.randint(len(self._noise), (len(index),), generator=self._draw)].float()
-        clips = torch.lerp(self._sharp[index].float(), self._blurred[index].float(), uniform(0, 1.2))
+        sharp = self._sharp[index].float()
+        clips = torch.lerp(sharp, blur(sharp.flatten(0, 1)).view_as(sharp), uniform(0, 1.2))
         return clips.mul_(uniform(0.85, 1.1)).add_(uniform(-0.1, 0.1)).add_(noise.mul_(uniform(0, 0.15)))
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from base import DemoBase
+from bases import Base
 from contenders import Family, Request, When
 from drawing import draw_prompts
 from lessons import LessonPlan
 from rows import Row, finished
 from tasks import LOOK_ALIKES
 from torch import Tensor
-from world import Scene
+from world.scenes import Scene
 
 SEED_STRIDE = 1_000
 """Scenes and noise of seed s start at the captions' seed plus s times this."""
@@ -30,7 +31,7 @@ class Judges(Protocol):
 class Experiment:
     """The same for all methods. `captions_seed` tells the table's captions from those that settings are chosen on."""
 
-    base: DemoBase
+    base: Base
     judge: Judges
     tasks: Sequence[LessonPlan]
     steps: int
@@ -52,7 +53,7 @@ class Experiment:
             learned = time.monotonic() - began
             for method in methods:
                 for earlier in measured(family.methods[method], self.tasks[:count], len(self.tasks)):
-                    scenes = earlier.judged_scenes(self.clips, True, self._judged_seed(seed))
+                    scenes = earlier.judged_scenes(self.clips, True, self._judged_seed(seed), self.base.known)
                     request = learner.request(method, earlier, [earlier.caption(scene) for scene in scenes])
                     key = earlier.name, request.digest()
                     if key not in drawn:  # what was drawn before would be drawn again, to the last bit
@@ -67,7 +68,9 @@ class Experiment:
         return self.captions_seed + SEED_STRIDE * seed
 
     def _judged(self, task: LessonPlan, scenes: Sequence[Scene], request: Request, seed: int) -> dict[str, float]:
-        clips = draw_prompts(self.base, request.adapters, request.prompts, request.negative, self._judged_seed(seed))
+        start = self._judged_seed(seed)
+        seeds = range(start, start + len(request.prompts))
+        clips = draw_prompts(self.base, request.adapters, request.prompts, request.negative, seeds)
         return self.judge.judge(task, clips, scenes)
 
     def _routing(self, request: Request, task: LessonPlan, count: int) -> dict[str, float]:
@@ -79,9 +82,13 @@ class Experiment:
         return values
 
 
+EVERY: dict[When, float] = {"every": 1, "often": 5, "ends": math.inf, "once": math.inf}
+"""After how many tasks all so far are measured; but for `once`, after the last one too."""
+
+
 def measured(when: When, learned: Sequence[LessonPlan], total: int) -> Sequence[LessonPlan]:
     """Which of the tasks learned so far are measured after the newest one."""
-    if when == "every" or (when == "ends" and len(learned) == total):
+    if len(learned) % EVERY[when] == 0 or (when != "once" and len(learned) == total):
         return learned
     return learned[-1:]
 

@@ -29,9 +29,8 @@ import torch
 from drawing import shows
 from encoder import check_clips
 from lessons import LessonPlan
-from scorer import Scorer
 from torch import Tensor
-from world import Scene
+from world.scenes import Scene
 
 from ccvd_core.concepts.kinds import KINDS
 
@@ -61,7 +60,7 @@ class Judge:
     """Measures clips against the scenes that they should show."""
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
-        self._encoders, self._scorer = tuple(encoders), Scorer()
+        self._encoders = tuple(encoders)
         names = [encoder.name for encoder in encoders]
         if len(set(names)) < len(names):
             raise ValueError(f"expected encoders of different names, got {', '.join(names)}")
@@ -71,7 +70,7 @@ class Judge:
         check_clips(clips)
         if len(clips) != len(scenes):
             raise ValueError(f"expected one scene per clip, got {len(scenes)} scenes for {len(clips)} clips")
-        seen = [shows(self._scorer, plan, clip, scene) for clip, scene in zip(clips, scenes, strict=True)]
+        seen = [shows(plan, clip, scene) for clip, scene in zip(clips, scenes, strict=True)]
         identity, text_alignment = np.mean(seen, 0).tolist()
         values = {"identity": identity, "text_alignment": text_alignment}
         real = torch.from_numpy(np.stack([scene.render(clips.shape[1]) for scene in scenes])).float() / 255

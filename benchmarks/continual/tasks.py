@@ -1,4 +1,4 @@
-"""The twelve held-out tasks in their fixed order, and how each kind of method writes their captions."""
+"""The held-out tasks in their fixed order, and how each kind of method writes their captions."""
 
 from __future__ import annotations
 
@@ -7,24 +7,12 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from base import DemoBase
-from lessons import LessonPlan
-from world import HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS
+from bases import Base
+from lessons import LessonPlan, motion, style, subject
+from world.scenes import Choices
 
 TABLE_SEED, TUNING_SEED = 471_000, 417_000
 """Scenes and noise of the published table, and of the captions on which settings are chosen."""
-
-
-def subject(name: str, shown: str) -> LessonPlan:
-    return LessonPlan(name, "subject", shown, HELD_OUT_SUBJECTS[shown])
-
-
-def motion(name: str, shown: str) -> LessonPlan:
-    return LessonPlan(name, "motion", shown, HELD_OUT_MOTIONS[shown])
-
-
-def style(name: str, shown: str) -> LessonPlan:
-    return LessonPlan(name, "style", shown, "plain")
 
 
 TASKS = (
@@ -40,11 +28,23 @@ TASKS = (
     motion("weave", "zigzag"),
     subject("bandit", "raccoon"),
     style("invert", "negative"),
+    subject("stripe", "tiger"),
+    motion("sway", "swinging"),
+    subject("siren", "police"),
+    style("lilac", "lavender"),
+    subject("crow", "rooster"),
+    motion("throb", "pulsing"),
+    subject("rosy", "flamingo"),
+    style("panel", "comic"),
+    subject("spot", "leopard"),
+    subject("topper", "tophat"),
 )
-"""In learning order: kinds alternate, and five tasks lie between the members of a look-alike pair."""
+"""In learning order. Kinds alternate, but for the last two, and five tasks or more lie between look-alikes."""
 
-LOOK_ALIKES = {"fang": "bandit", "bandit": "fang", "hoops": "peel", "peel": "hoops"}
-"""Name of a concept -> name of the one that looks like it: wolf and raccoon, basketball and orange."""
+PAIRS = (("fang", "bandit"), ("hoops", "peel"), ("stripe", "spot"), ("cab", "siren"))
+LOOK_ALIKES = dict([*PAIRS, *(pair[::-1] for pair in PAIRS)])
+"""Name of a concept -> name of the one that looks like it: wolf and raccoon, basketball and orange, tiger and leopard,
+taxi and police car."""
 
 UNUSED_WORDS = (
     *["person", "woman", "man", "toy", "bag", "robot", "bird", "dance", "dancing", "tai", "chi", "jumping", "walking"],
@@ -53,19 +53,24 @@ UNUSED_WORDS = (
 """In the base's vocabulary, or letters that its tokenizer falls back to, and in no caption that it was trained on."""
 
 
+def tasks_for(known: Choices) -> list[LessonPlan]:
+    """The tasks whose class words a base of these choices knows, in order."""
+    return [task for task in TASKS if task.fits(known)]
+
+
 def class_caption(task: LessonPlan, caption: str) -> str:
     """The caption with the class words in place of `<name>`: all that the base alone can read."""
     return caption.replace(f"<{task.name}>", task.class_words)
 
 
-def identified_caption(base: DemoBase, task: LessonPlan, caption: str) -> str:
+def identified_caption(base: Base, task: LessonPlan, caption: str) -> str:
     """The caption as methods without concept tokens write it: an unused word before the class words (DreamBooth)."""
     word = identifiers(base)[TASKS.index(task)]
     return caption.replace(f"<{task.name}>", f"{word} {task.class_words}")
 
 
 @cache
-def identifiers(base: DemoBase) -> tuple[str, ...]:
+def identifiers(base: Base) -> tuple[str, ...]:
     """One unused word per task: those that this base's text encoder tells apart best.
 
     Only words that the tokenizer keeps as one piece. The first is the least like the others; each next one is the word
@@ -73,7 +78,7 @@ def identifiers(base: DemoBase) -> tuple[str, ...]:
     """
     rows: dict[str, torch.Tensor] = {}
     for word in UNUSED_WORDS:
-        encoded = base.encode_text(f"a {word} dog")
+        encoded = base.backbone.encode(f"a {word} dog")
         if len(encoded.pieces) == 3:
             rows[word] = F.normalize(encoded.context[1], dim=-1)
     return farthest(rows, len(TASKS))

@@ -1,6 +1,6 @@
 """Train the learned judge of the continual benchmark, and say how good it is.
 
-    python benchmarks/continual/train_encoder.py             3 minutes of one core, then the report
+    python benchmarks/continual/train_encoder.py             20 minutes of one core, then the report
     python benchmarks/continual/train_encoder.py --report    only the report: encoder_accuracy.csv
 
 Symmetric InfoNCE between clips and captions of a batch, where equal captions are not each other's negatives. Scenes of
@@ -27,8 +27,8 @@ from torch.nn import functional
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(ROOT / "benchmarks" / "learning"), str(Path(__file__).parent)]
 
-import world  # noqa: E402
 from encoder import (  # noqa: E402
+    SUBJECTS,
     WEIGHTS,
     ContrastiveEncoder,
     load_encoder,
@@ -40,24 +40,24 @@ from encoder_data import (  # noqa: E402
     VALUES,
     Pool,
     attribute,
+    caption_with,
     kinds,
     render,
     same,
     scenes,
     still_caption,
-    with_attribute,
 )
-from world import Scene  # noqa: E402
+from world.scenes import FRAMES, Scene  # noqa: E402
 
 from ccvd_core.number_types import fast_autocast, number_type  # noqa: E402
 
 TRAINING_SEED, REPORT_SEED = 41_000, 43_000
 """Neither is a seed of the tables, of tuning or of the base's training."""
-POOL, BATCH, STEPS, RATE = 2500, 64, 700, 2e-3
+POOL, BATCH, STEPS, RATE = 20_000, 96, 2500, 2e-3
 FRAMES_SEEN = 2
 """Frames of a clip whose appearance a training step looks at; the motion is read from all."""
 REPORTED = 400
-LOOK_ALIKES = (("basketball", "orange"), ("wolf", "raccoon"))
+LOOK_ALIKES = (("basketball", "orange"), ("wolf", "raccoon"), ("tiger", "leopard"), ("taxi", "police"))
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def caption_ids(chosen: Sequence[Scene], moving: bool) -> Tensor:
     texts = []
     for scene in chosen:
         texts.append(write(scene))
-        texts += [write(with_attribute(scene, kind, value)) for kind in kinds(moving) for value in VALUES[kind]]
+        texts += [write(caption_with(scene, kind, value)) for kind in kinds(moving) for value in VALUES[kind]]
     return word_ids(texts).unflatten(0, (len(chosen), -1))
 
 
@@ -121,7 +121,7 @@ def train(steps: int = STEPS, pool: int = POOL) -> ContrastiveEncoder:
         index = torch.randint(pool, (BATCH,), generator=draw)
         chosen = [known[i] for i in index.tolist()]
         frames = clips.soften(index)
-        shown = frames[:, torch.randperm(world.FRAMES, generator=draw)[:FRAMES_SEEN]].flatten(0, 1)
+        shown = frames[:, torch.randperm(FRAMES, generator=draw)[:FRAMES_SEEN]].flatten(0, 1)
         with fast_autocast():
             appearance = encoder.appearance(shown.contiguous(memory_format=torch.channels_last))
             motion = encoder.motion(frames)
@@ -153,7 +153,7 @@ def accuracy(encoder: ContrastiveEncoder, clips: Tensor, chosen: Sequence[Scene]
     near = {part: torch.einsum("nd,nkd->nk", pictures, changed) for part, changed in captions.changed.items()}
     shares = {part: float((near[part].argmax(1) == label).float().mean()) for part, label in captions.labels.items()}
     right = [
-        bool(near["subject"][row, world.SUBJECTS.index(one)] > near["subject"][row, world.SUBJECTS.index(other)])
+        bool(near["subject"][row, SUBJECTS.index(one)] > near["subject"][row, SUBJECTS.index(other)])
         for pair in LOOK_ALIKES
         for one, other in (pair, pair[::-1])
         for row, scene in enumerate(chosen)

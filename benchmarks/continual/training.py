@@ -13,7 +13,7 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from base import DemoBase
+from bases import Base
 from jaxtyping import Float
 from lessons import LessonPlan
 from tasks import class_caption, identified_caption
@@ -69,7 +69,7 @@ class TaskData:
         )
 
 
-def task_data(base: DemoBase, task: LessonPlan, settings: LearningSettings) -> TaskData:
+def task_data(base: Base, task: LessonPlan, settings: LearningSettings) -> TaskData:
     """A task's examples with captions that rivals can read."""
     examples = encoded_examples(base, task, settings.still_frames)
     return TaskData(
@@ -81,7 +81,7 @@ def task_data(base: DemoBase, task: LessonPlan, settings: LearningSettings) -> T
 
 
 @cache
-def encoded_examples(base: DemoBase, task: LessonPlan, still_frames: int) -> tuple[Example, ...]:
+def encoded_examples(base: Base, task: LessonPlan, still_frames: int) -> tuple[Example, ...]:
     """A task's examples, passed through the VAE once for all methods and seeds."""
     return tuple(task.examples(base, still_frames))
 

@@ -6,11 +6,15 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import experiment
 import pytest
+import together
 import torch
-from base import DemoBase, load_base
+from base import KNOWN
+from bases import Base, load_demo
 from contenders import METHODS, Family, Learner, Request, only, share
 from experiment import Experiment, measured, missing, perform
 from lessons import LessonPlan
@@ -21,9 +25,10 @@ from rivals.l2dm import L2DM
 from rivals.lora_m import merge
 from rivals.lwf import LwF
 from rows import Row, check_settings, curves, final, forgetting, known_so_far, read_rows, store
-from tasks import LOOK_ALIKES, TABLE_SEED, TASKS, TUNING_SEED, UNUSED_WORDS, identifiers
+from tasks import LOOK_ALIKES, TABLE_SEED, TASKS, TUNING_SEED, UNUSED_WORDS, identifiers, tasks_for
 from torch import Tensor
 from training import Adapters, Batch, Model, TaskData, learn_task, task_data, trainable
+from world.scenes import EVERYTHING
 
 from ccvd_core.attaching.attachment import Attachment
 from ccvd_core.backbones.noise_path import FlowPath
@@ -39,8 +44,8 @@ SITE = "blocks.0.cross_attn.k"
 
 
 @pytest.fixture(scope="module")
-def base() -> DemoBase:
-    return load_base()
+def base() -> Base:
+    return load_demo()
 
 
 class TinyModel:
@@ -154,8 +159,8 @@ def test_peft_merges_what_a_plain_sum_merges():
     assert torch.equal(again[0].a, again[1].a)
 
 
-def test_the_rivals_loop_is_concept_learner_without_tokens_and_retention(base: DemoBase):
-    backbone, task = base.backbone(), TASKS[0]
+def test_the_rivals_loop_is_concept_learner_without_tokens_and_retention(base: Base):
+    backbone, task = base.backbone, TASKS[0]
     settings = replace(
         usual_settings(backbone, "subject"), steps=3, batch=2, seed=4, tokens=False, own_words_only=False, retention=0.0
     )
@@ -198,6 +203,9 @@ def test_the_report_shows_mean_and_spread_over_seeds(tmp_path: Path):
     assert {path.name for path in tmp_path.iterdir()} == {"curves.png", "forgetting.png"}
 
 
+NO_BASE: Any = SimpleNamespace(known=EVERYTHING)
+
+
 class NoLearner(Learner):
     """Counts its trainings; asks for nothing."""
 
@@ -218,7 +226,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(experiment, "draw_prompts", lambda *_: torch.zeros(()))
     monkeypatch.setattr(NoLearner, "trained", [], raising=False)
     judge = type("Zero", (), {"judge": lambda self, plan, clips, scenes: {"identity": 0.0}})()
-    trial = Experiment(None, judge, TASKS[:2], 1, 2, TUNING_SEED)  # type: ignore[arg-type]
+    trial = Experiment(NO_BASE, judge, TASKS[:2], 1, 2, TUNING_SEED)
     family = Family({"a": "every", "b": "ends", "c": "once"}, lambda base, steps, seed, x: NoLearner(seed, x), (1.0,))
     families = [family]
     out = tmp_path / "results.csv"
@@ -253,7 +261,7 @@ def test_what_asks_for_the_same_clips_is_drawn_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(experiment, "draw_prompts", lambda *asked: drawn.append(asked[-1]) or torch.zeros(()))
     monkeypatch.setattr(NoLearner, "trained", [], raising=False)
     judge = type("Zero", (), {"judge": lambda self, plan, clips, scenes: {"identity": 0.0}})()
-    trial = Experiment(None, judge, TASKS[:3], 1, 2, TUNING_SEED)  # type: ignore[arg-type]
+    trial = Experiment(NO_BASE, judge, TASKS[:3], 1, 2, TUNING_SEED)
     family = Family({"a": "every", "b": "every"}, lambda base, steps, seed, x: NoLearner(seed, x))
     rows = list(trial.run(family, ["a", "b"], 0, 0.0))
     assert len([row for row in rows if row.metric == "identity"]) == 2 * (1 + 2 + 3)
@@ -292,6 +300,8 @@ def test_stored_rows_replace_those_of_the_same_method_and_seed(tmp_path: Path):
 def test_which_tasks_are_measured_when():
     learned = TASKS[:3]
     assert list(measured("every", learned, 5)) == list(learned)
+    assert list(measured("often", learned, 22)) == [TASKS[2]]
+    assert list(measured("often", TASKS[:5], 22)) == list(TASKS[:5]) and len(measured("often", TASKS, 22)) == 22
     assert list(measured("ends", learned, 5)) == [TASKS[2]]
     assert list(measured("ends", learned, 3)) == list(learned)
     assert list(measured("once", learned, 3)) == [TASKS[2]]
@@ -305,24 +315,52 @@ def test_routing_is_a_share_of_all_weight():
     assert torch.equal(only(prompt, [1]).gates, torch.tensor([[0.0], [1.0]]))
 
 
-def test_twelve_tasks_of_three_kinds_look_alikes_apart():
-    assert [sum(task.kind == kind for task in TASKS) for kind in ("subject", "motion", "style")] == [6, 3, 3]
+def test_the_tasks_are_all_that_is_held_out_or_near_it_and_look_alikes_lie_apart():
+    assert [sum(task.kind == kind for task in TASKS) for kind in ("subject", "motion", "style")] == [12, 5, 5]
     place = {task.name: index for index, task in enumerate(TASKS)}
-    assert len(place) == 12
-    assert all(abs(place[one] - place[other]) > 3 for one, other in LOOK_ALIKES.items())
-    assert all(first.kind != second.kind for first, second in itertools.pairwise(TASKS))
+    assert len(place) == len(TASKS) == len({task.shown for task in TASKS})
+    assert all(abs(place[one] - place[other]) > 4 for one, other in LOOK_ALIKES.items())
+    assert all(first.kind != second.kind for first, second in itertools.pairwise(TASKS[:-1]))
     for task in TASKS:
-        table_scenes, tuning_scenes = (task.judged_scenes(3, True, seed) for seed in (TABLE_SEED, TUNING_SEED))
+        table_scenes, tuning_scenes = (
+            task.judged_scenes(3, True, seed, EVERYTHING) for seed in (TABLE_SEED, TUNING_SEED)
+        )
         assert table_scenes != tuning_scenes
         assert all(f"<{task.name}>" in task.caption(scene) for scene in table_scenes)
     assert len(set(METHODS)) == len(METHODS)
 
 
-def test_rivals_tell_tasks_apart_by_words_that_the_base_never_read(base: DemoBase):
+def test_a_base_is_given_the_tasks_whose_class_words_it_knows():
+    assert tasks_for(EVERYTHING) == list(TASKS)
+    some = tasks_for(KNOWN)
+    assert some == [task for task in TASKS if task in some]
+    assert all(task.class_words in (*KNOWN.words, *KNOWN.motions, *KNOWN.styles) for task in some)
+
+
+def test_rivals_tell_tasks_apart_by_words_that_the_base_never_read(base: Base):
     words = identifiers(base)
     assert len(set(words)) == len(TASKS) and set(words) <= set(UNUSED_WORDS)
-    data = task_data(base, TASKS[0], usual_settings(base.backbone(), "subject"))
+    data = task_data(base, TASKS[0], usual_settings(base.backbone, "subject"))
     assert all(f"a {words[0]} dog" in caption for caption in data.captions)
     assert all("a dog" in caption for caption in data.class_captions)
-    batch = data.batch(base.backbone(), SETTINGS, 1)
+    batch = data.batch(base.backbone, SETTINGS, 1)
     assert isinstance(batch, Batch) and len(batch.captions) == 4 == len(batch.noisy)
+
+
+def test_three_at_once_are_found_in_what_the_world_draws_and_every_row_is_measured(
+    base: Base, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    cases = together.random_cases(together.subjects(EVERYTHING), 6, 1, EVERYTHING)
+    assert all(len(set(case.plans)) == 3 and case.prompt().count("<") == 3 for case in cases)
+    seen = [together.found(case, torch.from_numpy(case.scene.render()).float() / 255) for case in cases]
+    assert torch.tensor(seen).float().mean() > 0.8
+    gone = replace(cases[0].scene, actors=cases[0].scene.actors[:2])
+    assert together.found(cases[0], torch.from_numpy(gone.render()).float() / 255)[2] is False
+    monkeypatch.setattr("drawing.STEPS", 1)
+    rows = [row for method in together.METHODS for row in together.rows_of(base, method, 0, 2, 1, tmp_path)]
+    assert [(row.method, row.setting, row.metric) for row in rows] == [
+        (method, setting, metric)
+        for method in together.METHODS
+        for setting in ("named", "all")
+        for metric in ("found", "all_found")
+    ]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from encoder import ContrastiveEncoder, load_encoder
-from encoder_data import Pool, attribute, render, same, scenes, still_caption, with_attribute
+from encoder_data import Pool, attribute, caption_with, render, same, scenes, still_caption, with_attribute
 from external_encoders import ClipEncoder, DinoEncoder
 from lessons import LessonPlan
 from metrics import Encoder, Judge, measure, temporal_consistency
@@ -17,7 +17,7 @@ from stand_ins import write_stand_ins
 from torch import Tensor
 from train_encoder import LOOK_ALIKES, accuracy
 from transformers import CLIPModel
-from world import FRAMES, Scene
+from world.scenes import EVERYTHING, FRAMES, Scene
 
 REX = LessonPlan("rex", "subject", "fox", "dog")
 HOP = LessonPlan("hop", "motion", "hopping", "moving up")
@@ -31,15 +31,16 @@ def encoder() -> ContrastiveEncoder:
 
 
 def concept_scenes(plan: LessonPlan, count: int = 2) -> list[Scene]:
-    """On one background, because the scorer draws its templates anew for every other one."""
+    """On one background, because the judge draws its templates anew for every other one."""
     rng = np.random.default_rng(5)
-    return [replace(plan.scene(rng, with_concept=True), background="green grass") for _ in range(count)]
+    return [replace(plan.scene(rng, True, EVERYTHING), background="green grass") for _ in range(count)]
 
 
 def related(plan: LessonPlan, chosen: list[Scene]) -> list[Scene]:
     """The same scenes with the concept's related base object, motion or style in its place."""
     kind, value = RELATED[plan.name]
-    return [with_attribute(scene, kind, value) for scene in chosen]
+    rng = np.random.default_rng(6)
+    return [with_attribute(rng, scene, kind, value) for scene in chosen]
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -59,7 +60,8 @@ def test_look_alikes_are_told_apart_by_identity(encoder: ContrastiveEncoder, pai
     shown, other = pair
     plan = LessonPlan("it", "subject", shown, "ball")
     chosen = concept_scenes(plan)
-    swapped = [with_attribute(scene, "subject", other) for scene in chosen]
+    rng = np.random.default_rng(6)
+    swapped = [with_attribute(rng, scene, "subject", other) for scene in chosen]
     judge = Judge([encoder])
     right, wrong = judge.judge(plan, render(chosen), chosen), judge.judge(plan, render(swapped), chosen)
     assert right["identity"] == 1 and wrong["identity"] == 0
@@ -100,7 +102,7 @@ def test_identity_of_a_motion_is_of_clips_and_of_a_subject_of_frames(encoder: Co
 def test_temporal_consistency_of_frozen_and_of_shuffled_frames(encoder: ContrastiveEncoder) -> None:
     """Frames of two scenes: shuffled together, neighbours differ; in order, only one pair of neighbours in 17 does."""
     chosen = concept_scenes(REX)
-    clips = render([chosen[0], with_attribute(chosen[1], "style", "negative")])
+    clips = render([chosen[0], with_attribute(np.random.default_rng(6), chosen[1], "style", "negative")])
     frozen = encoder.embed_frames(clips[:, :1].expand(-1, FRAMES, -1, -1, -1))
     assert temporal_consistency(frozen) == pytest.approx(1, abs=1e-5)
     frames = encoder.embed_frames(clips)
@@ -114,7 +116,7 @@ def test_the_same_caption_is_one_scene_and_a_left_out_one_is_never_trained_on() 
     trained, reported = (scenes(seed=1, count=100, for_report=value) for value in (False, True))
     assert not {same(s, moving=True) for s in trained} & {same(s, moving=True) for s in reported}
     scene = trained[0]
-    moved = with_attribute(scene, "motion", "still" if attribute(scene, "motion") != "still" else "zigzag")
+    moved = caption_with(scene, "motion", "still" if attribute(scene, "motion") != "still" else "zigzag")
     assert same(scene, moving=True) != same(moved, moving=True)
     assert same(scene, moving=False) == same(moved, moving=False)
     assert still_caption(scene) == still_caption(moved)

@@ -8,16 +8,16 @@ from dataclasses import replace
 import base as demo_base
 import drawing
 import pytest
-from base import load_base
+from bases import load_demo
 from contenders import CCVDLearner, Family, Learner, RivalLearner
 from experiment import Experiment
 from lessons import LessonPlan
 from rivals.sequential import Sequential
 from rows import curves
-from scorer import Scorer
 from tasks import TASKS, TUNING_SEED
 from torch import Tensor
-from world import FRAMES, Scene
+from world.judge import score
+from world.scenes import FRAMES, Scene
 
 from ccvd_core.concepts.kinds import Kind
 from ccvd_core.learning.step import LearningSettings
@@ -51,11 +51,7 @@ class StyleJudge:
     """Whether a picture has the style of its scene."""
 
     def judge(self, plan: LessonPlan, clips: Tensor, scenes: Sequence[Scene]) -> dict[str, float]:
-        scorer = Scorer()
-        right = [
-            scorer.score(clip.expand(FRAMES, -1, -1, -1), scene).style
-            for clip, scene in zip(clips, scenes, strict=True)
-        ]
+        right = [score(clip.expand(FRAMES, -1, -1, -1), scene).style for clip, scene in zip(clips, scenes, strict=True)]
         return {"identity": sum(right) / len(right)}
 
 
@@ -65,7 +61,7 @@ def test_ccvd_remembers_what_sequential_finetuning_forgets(monkeypatch: pytest.M
     monkeypatch.setattr(drawing, "STEPS", SAMPLING_STEPS)
     styles = [task for task in TASKS if task.kind == "style"]
     first, last = styles[0], styles[-1]
-    trial = Experiment(load_base(), StyleJudge(), [first, last], STEPS, CLIPS, TUNING_SEED)
+    trial = Experiment(load_demo(), StyleJudge(), [first, last], STEPS, CLIPS, TUNING_SEED)
     identity = {}
     for family in FAMILIES:
         (method,) = family.methods
