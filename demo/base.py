@@ -28,6 +28,9 @@ from ccvd_core.prompts.aggregate import aggregate
 from ccvd_core.sampling import sample
 
 WEIGHTS = Path(__file__).parent / "weights"
+NEXT = WEIGHTS / "next"
+"""Where the training of the next base has got to, for whoever goes on with it."""
+VAE_FILE = "ccvd_demo_vae.safetensors"
 TRANSFORMER = {
     "patch_size": (1, 2, 2),
     "num_attention_heads": 3,
@@ -125,12 +128,13 @@ def starting_noise(seeds: Iterable[int]) -> Tensor:
 
 
 def load_base(weights: Path = WEIGHTS) -> DemoBase:
-    """The demo base from its three files."""
+    """The demo base from its three files; a folder without a VAE of its own has the committed one."""
     state = convert_wan_transformer_to_diffusers(load_file(weights / "ccvd_demo_model.safetensors"))
     transformer = WanTransformer3DModel(**TRANSFORMER, num_layers=layers_of(state))
     transformer.load_state_dict(state)
     vae = AutoencoderKLWan(**STOCK_SHAPE)
-    vae.load_state_dict(convert_wan_vae_to_diffusers(load_file(weights / "ccvd_demo_vae.safetensors")))
+    folder = weights if (weights / VAE_FILE).is_file() else WEIGHTS
+    vae.load_state_dict(convert_wan_vae_to_diffusers(load_file(folder / VAE_FILE)))
     text = load_file(weights / "ccvd_demo_text_encoder.safetensors")
     tokenizer = text.pop("spiece_model").numpy().tobytes()
     encoder = build_encoder(vocabulary_size(tokenizer))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from base import WEIGHTS, DemoBase, load_base
+from base import NEXT, WEIGHTS, DemoBase, load_base
 from diffusers import WanTransformer3DModel
 from diffusers.models.transformers import transformer_wan
 from muon import Muon
@@ -145,7 +145,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latents", type=Path, default=Path("runs/latents"))
     parser.add_argument("--out", type=Path, default=Path("runs/base"))
-    parser.add_argument("--begin", type=Path, default=WEIGHTS, help="folder of the weights to begin from")
+    usual = NEXT if NEXT.is_dir() else WEIGHTS
+    parser.add_argument("--begin", type=Path, default=usual, help="weights to begin from (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=7000)
     args = parser.parse_args()
     # Momentum of taps without a gradient decays into denormals, which cost a CPU a hundred times a normal number.
