@@ -31,6 +31,7 @@ from evaluate import contact_sheet  # noqa: E402
 from lessons import LessonPlan, learn_from  # noqa: E402
 from library_use import CCVD, PAPER, draw  # noqa: E402
 from tasks import TABLE_SEED, tasks_for  # noqa: E402
+from training import encoded_examples  # noqa: E402
 from world.reader import find  # noqa: E402
 from world.scenes import Choices, Scene, random_scene  # noqa: E402
 from world.subjects import held_out_subject  # noqa: E402
@@ -106,7 +107,7 @@ def learned(base: Base, changed: Mapping[str, Any], seed: int, steps: int) -> li
     for plan in subjects(base.known):
         usual = usual_settings(base.backbone, plan.kind)
         settings = replace(usual, steps=steps or usual.steps, seed=seed, **changed)
-        examples = plan.examples(base, settings.still_frames)
+        examples = encoded_examples(base, plan, settings.still_frames)
         concepts.append(learn_from(base, plan, examples, concepts, settings))
     return concepts
 
