@@ -2,7 +2,7 @@
 
 `scenes[i]` is what clip i was asked to show. Two judges that share nothing give identity and text alignment:
 
-- `identity`: share of clips that show the concept, read by the template scorer (`demo/scorer.py`, nothing learned):
+- `identity`: share of clips that show the concept, read by the judge (`demo/world/judge.py`, nothing learned):
   the subject in the first and the last frame, the motion over the whole clip, the style. Yes or no, so it does not say
   how well a recognised concept is drawn.
 - `text_alignment`: share of clips in which everything else in the caption holds, by the same scorer.
