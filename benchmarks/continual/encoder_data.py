@@ -94,14 +94,16 @@ class Pool:
         self._sharp = torch.cat([shrink(render([scene])).half() for scene in known])
         self._noise = torch.randn((128, *self._sharp.shape[1:]), generator=draw).half()
 
-    def soften(self, index: Tensor) -> Tensor:
-        """The clips of `index` [n], each blurred, noised and dimmed by its own random amount, in fp32."""
+    def soften(self, index: Tensor, shown: Tensor | None = None) -> Tensor:
+        """The clips of `index` [n], each blurred, noised and dimmed by its own random amount, in fp32; only the frames
+        `shown`, where they are given."""
 
         def uniform(low: float, high: float) -> Tensor:
             return low + (high - low) * torch.rand((len(index), 1, 1, 1, 1), generator=self._draw)
 
-        noise = self._noise[torch.randint(len(self._noise), (len(index),), generator=self._draw)].float()
-        sharp = self._sharp[index].float()
+        frames = torch.arange(self._sharp.shape[1]) if shown is None else shown
+        noise = self._noise[torch.randint(len(self._noise), (len(index),), generator=self._draw)][:, frames].float()
+        sharp = self._sharp[index][:, frames].float()
         clips = torch.lerp(sharp, blur(sharp.flatten(0, 1)).view_as(sharp), uniform(0, 1.2))
         return clips.mul_(uniform(0.85, 1.1)).add_(uniform(-0.1, 0.1)).add_(noise.mul_(uniform(0, 0.15)))
 

@@ -215,7 +215,7 @@ def picture(shape: torch.Size) -> tuple[int, int, int, int]:
 
 
 def folder_names() -> list[str]:
-    """Every folder of models/diffusers that diffusers has written an index into, and the one that comes with the pack."""
+    """Every folder of models/diffusers that diffusers has written an index into, and the pack's own."""
     places = map(Path, folder_paths.get_folder_paths(PLACE))
     found = {
         file.parent.relative_to(place).as_posix() for place in places for file in place.glob("**/model_index.json")
