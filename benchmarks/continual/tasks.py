@@ -42,7 +42,7 @@ TASKS = (
 """In learning order. Kinds alternate, but for the last two, and five tasks or more lie between look-alikes."""
 
 PAIRS = (("fang", "bandit"), ("hoops", "peel"), ("stripe", "spot"), ("cab", "siren"))
-LOOK_ALIKES = dict([*PAIRS, *(pair[::-1] for pair in PAIRS)])
+LOOK_ALIKES: dict[str, str] = {**dict(PAIRS), **{other: one for one, other in PAIRS}}
 """Name of a concept -> name of the one that looks like it: wolf and raccoon, basketball and orange, tiger and leopard,
 taxi and police car."""
 

@@ -79,7 +79,8 @@ class Lesson:
     ) -> None:
         self._node_id, self._preview_every = node_id, preview_every
         self._model, self._vae = model.clone(), vae
-        self._name, self._kind = concept_name(name), kind
+        self._name = concept_name(name)
+        self._kind: Kind = kind
         self._samples = list(sample_lines(sample_prompts, self._name))
         self._class_words = check_class_words(class_words)
         self._shelf_name, self._shelf = library, open_library(library)
