@@ -90,7 +90,8 @@ def random_case(rng: np.random.Generator, combination: Combination, known: Choic
         scene = random_scene(rng, 1, known, styled=0.0)
         for plan in plans:
             scene = PARTS[plan.kind].changed(rng, scene, plan.shown)
-        return Case(replace(scene, names_style=True) if "style" in combination.kinds else scene, tuple(plans))
+        named = any(PARTS[kind].named for kind in combination.kinds)
+        return Case(replace(scene, names_style=named), tuple(plans))
     other = one_of(rng, "subject", without=plans[0])
     if combination.in_regions:
         return in_regions(rng, plans, other, str(rng.choice(known.backgrounds)))

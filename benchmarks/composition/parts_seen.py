@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from cases import Case
 from lessons import LessonPlan
+from scene_parts import PARTS
 from torch import Tensor
 from world.backgrounds import SIZE
 from world.judge import score
@@ -22,13 +23,13 @@ def seen(case: Case, clip: Tensor) -> dict[LessonPlan, bool]:
         answers = {"subject": found.object, "motion": found.motion, "style": found.style}
         return {plan: answers[plan.kind] for plan in case.plans}
     first, last = (sprites(frame, case) for frame in (clip[0], clip[-1]))
-    objects = [plan for plan in case.plans if plan.kind == "subject"]
+    objects = [plan for plan in case.plans if PARTS[plan.kind].is_object]
     result = {}
     for number, plan in enumerate(objects):
         inside = [[one for one in some if in_box(case, number, one)] for some in (first, last)]
         result[plan] = all(any(one.sprite.word == plan.shown for one in some) for some in inside)
     for plan in case.plans:
-        if plan.kind == "motion":
+        if not PARTS[plan.kind].seen_in_frames:
             moving = [one for one in first if in_box(case, 0, one)]
             result[plan] = bool(moving) and motion_of(clip, moving[0], case) == plan.shown
     return result

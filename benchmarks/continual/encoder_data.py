@@ -37,11 +37,6 @@ def attribute(scene: Scene, kind: str) -> str:
     return PARTS[kind].of(scene)
 
 
-def with_attribute(rng: np.random.Generator, scene: Scene, kind: str, value: str) -> Scene:
-    """The scene with one attribute changed; a style other than plain is named."""
-    return PARTS[kind].changed(rng, scene, value)
-
-
 def caption_with(scene: Scene, kind: str, value: str) -> Scene:
     """A scene whose caption differs in one attribute only, to be read and not to be drawn."""
     (actor,) = scene.actors

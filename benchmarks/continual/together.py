@@ -30,6 +30,7 @@ from bases import Base, load_demo  # noqa: E402
 from evaluate import contact_sheet  # noqa: E402
 from lessons import LessonPlan, learn_from  # noqa: E402
 from library_use import CCVD, PAPER, draw  # noqa: E402
+from scene_parts import PARTS  # noqa: E402
 from tasks import TABLE_SEED, tasks_for  # noqa: E402
 from training import encoded_examples  # noqa: E402
 from world.reader import find  # noqa: E402
@@ -78,7 +79,7 @@ class Case:
 
 def subjects(known: Choices) -> list[LessonPlan]:
     """The first subjects of the benchmark's tasks."""
-    return [task for task in tasks_for(known) if task.kind == "subject"][:LEARNED]
+    return [task for task in tasks_for(known) if PARTS[task.kind].is_object][:LEARNED]
 
 
 def random_cases(plans: Sequence[LessonPlan], count: int, seed: int, known: Choices) -> list[Case]:

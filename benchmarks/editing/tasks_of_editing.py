@@ -65,7 +65,7 @@ def edits(plans: tuple[LessonPlan, ...], count: int, seed: int, known: Choices) 
     for index in range(count):
         plan, source = plans[index % len(plans)], random_scene(rng, 1, replace(known, described=False), styled=0.0)
         wanted = PARTS[plan.kind].changed(rng, source, plan.shown)
-        found.append(Edit(source, plan, replace(wanted, names_style=plan.kind == "style")))
+        found.append(Edit(source, plan, replace(wanted, names_style=PARTS[plan.kind].named)))
     return found
 
 

@@ -41,6 +41,10 @@ class ScenePart:
     """A single frame shows it."""
     judged_as: str = ""
     """Its name in a `Score`, where that is another one."""
+    is_object: bool = False
+    """It is who can be seen."""
+    named: bool = False
+    """A caption need not say it, and does so where it is what is looked for."""
 
     def changed(self, rng: np.random.Generator, scene: Scene, value: str) -> Scene:
         """The scene with another value."""
@@ -51,7 +55,7 @@ class ScenePart:
     def random(self, rng: np.random.Generator, value: str, choices: Choices) -> Scene:
         """A random scene with one object and this value, all else of `choices`; a style is named in its caption."""
         scene = self.changed(rng, random_scene(rng, 1, choices, styled=0.0), value)
-        return replace(scene, names_style=self.name == "style")
+        return replace(scene, names_style=self.named)
 
     def judged(self, score: Score) -> tuple[bool, bool]:
         """(this is seen, everything else in the caption holds)."""
@@ -62,10 +66,12 @@ class ScenePart:
 PARTS = {
     part.name: part
     for part in (
-        ScenePart("subject", lambda scene: scene.actors[0].subject.word, another_subject, judged_as="object"),
+        ScenePart(
+            "subject", lambda scene: scene.actors[0].subject.word, another_subject, judged_as="object", is_object=True
+        ),
         ScenePart("motion", lambda scene: scene.actors[0].motion, another_motion, seen_in_frames=False),
         ScenePart("background", lambda scene: scene.background),
-        ScenePart("style", lambda scene: scene.style),
+        ScenePart("style", lambda scene: scene.style, named=True),
     )
 }
 SCORED = ("object", "motion", "background")

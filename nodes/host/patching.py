@@ -34,8 +34,7 @@ KEY = "ccvd"
 
 @dataclass(frozen=True, eq=False)
 class PromptState:
-    """What a conditioning carries: the prompt, or scene, the concepts that its columns stand for, and at which noise
-    they act."""
+    """What a conditioning carries: the prompt, or scene, the concepts of its columns, and at which noise they act."""
 
     prompt: AnyPrompt
     concepts: tuple[str, ...]

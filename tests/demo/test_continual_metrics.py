@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from encoder import ContrastiveEncoder, load_encoder
-from encoder_data import Pool, attribute, caption_with, render, same, scenes, still_caption, with_attribute
+from encoder_data import Pool, attribute, caption_with, render, same, scenes, still_caption
 from external_encoders import ClipEncoder, DinoEncoder
 from lessons import LessonPlan
 from metrics import Encoder, Judge, measure, temporal_consistency
+from scene_parts import PARTS
 from stand_ins import write_stand_ins
 from torch import Tensor
 from train_encoder import LOOK_ALIKES, accuracy
@@ -40,7 +41,7 @@ def related(plan: LessonPlan, chosen: list[Scene]) -> list[Scene]:
     """The same scenes with the concept's related base object, motion or style in its place."""
     kind, value = RELATED[plan.name]
     rng = np.random.default_rng(6)
-    return [with_attribute(rng, scene, kind, value) for scene in chosen]
+    return [PARTS[kind].changed(rng, scene, value) for scene in chosen]
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -61,7 +62,7 @@ def test_look_alikes_are_told_apart_by_identity(encoder: ContrastiveEncoder, pai
     plan = LessonPlan("it", "subject", shown, "ball")
     chosen = concept_scenes(plan)
     rng = np.random.default_rng(6)
-    swapped = [with_attribute(rng, scene, "subject", other) for scene in chosen]
+    swapped = [PARTS["subject"].changed(rng, scene, other) for scene in chosen]
     judge = Judge([encoder])
     right, wrong = judge.judge(plan, render(chosen), chosen), judge.judge(plan, render(swapped), chosen)
     assert right["identity"] == 1 and wrong["identity"] == 0
@@ -102,7 +103,7 @@ def test_identity_of_a_motion_is_of_clips_and_of_a_subject_of_frames(encoder: Co
 def test_temporal_consistency_of_frozen_and_of_shuffled_frames(encoder: ContrastiveEncoder) -> None:
     """Frames of two scenes: shuffled together, neighbours differ; in order, only one pair of neighbours in 17 does."""
     chosen = concept_scenes(REX)
-    clips = render([chosen[0], with_attribute(np.random.default_rng(6), chosen[1], "style", "negative")])
+    clips = render([chosen[0], PARTS["style"].changed(np.random.default_rng(6), chosen[1], "negative")])
     frozen = encoder.embed_frames(clips[:, :1].expand(-1, FRAMES, -1, -1, -1))
     assert temporal_consistency(frozen) == pytest.approx(1, abs=1e-5)
     frames = encoder.embed_frames(clips)
