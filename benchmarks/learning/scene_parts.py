@@ -67,7 +67,11 @@ PARTS = {
     part.name: part
     for part in (
         ScenePart(
-            "subject", lambda scene: scene.actors[0].subject.word, another_subject, judged_as="object", is_object=True
+            "subject",
+            lambda scene: scene.actors[0].subject.word,
+            another_subject,
+            judged_as="object",
+            is_object=True,
         ),
         ScenePart("motion", lambda scene: scene.actors[0].motion, another_motion, seen_in_frames=False),
         ScenePart("background", lambda scene: scene.background),
