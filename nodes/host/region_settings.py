@@ -78,6 +78,7 @@ def region_setting_inputs() -> list[io.Input]:
             max=8,
             tooltip="Regions are predicted on their own in every so many steps (not in attention mode), and stay "
             "between them what they were last predicted to be. More is faster.",
+            optional=True,
             advanced=True,
         ),
     ]
