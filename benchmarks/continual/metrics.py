@@ -5,7 +5,7 @@
 - `identity`: share of clips that show the concept, read by the judge (`demo/world/judge.py`, nothing learned):
   the subject in the first and the last frame, the motion over the whole clip, the style. Yes or no, so it does not say
   how well a recognised concept is drawn.
-- `text_alignment`: share of clips in which everything else in the caption holds, by the same scorer.
+- `text_alignment`: share of clips in which everything else in the caption holds, by the same judge.
 
 and per encoder, from cosines of embeddings of norm 1 (-1..1, for comparing methods; what is a good value depends on the
 encoder, and real clips have it):

@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "demo"), str(HERE.parents[1] / "benchmarks/learning")]
 sys.path.append(str(HERE.parents[1]))
 
-from rows import Row, curves, final, forgetting, known_so_far, read_rows  # noqa: E402
+from rows import Row, all_measured, curves, final, forgetting, known_so_far, read_rows  # noqa: E402
 
 FORGOTTEN = "identity"
 """The metric whose fall is the forgetting of the table."""
@@ -68,12 +68,13 @@ def draw_pictures(rows: Sequence[Row], folder: Path) -> None:
 
 
 def mean_curve(rows: Sequence[Row], method: str, metric: str) -> list[tuple[int, float]]:
-    """(tasks learned, mean over seeds of the mean over the tasks so far)."""
+    """(tasks learned, mean over seeds of the mean over the tasks so far), where all of those were measured."""
     runs = list(curves([row for row in rows if row.method == method], metric).values())
     last = max(row.after_task for row in rows)
     points = []
     for count in range(1, last + 1):
-        values = [value for tasks in runs if (value := known_so_far(tasks, count)) is not None]
+        current = [tasks for tasks in runs if all_measured(tasks, count)]
+        values = [value for tasks in current if (value := known_so_far(tasks, count)) is not None]
         if values:
             points.append((count, float(np.mean(values))))
     return points

@@ -98,6 +98,11 @@ def forgetting(tasks: Mapping[str, Curve]) -> float:
     return sum(curve[min(curve)] - curve[max(curve)] for curve in tasks.values()) / len(tasks)
 
 
+def all_measured(tasks: Mapping[str, Curve], after_task: int) -> bool:
+    """Whether no task learned by then has an older value than that; those measured once never change."""
+    return all(after_task in curve or len(curve) == 1 for curve in tasks.values() if min(curve) <= after_task)
+
+
 def known_so_far(tasks: Mapping[str, Curve], after_task: int) -> float | None:
     """Mean of the tasks learned by then, each at its latest measurement; None before any."""
     latest = [curve[max(k for k in curve if k <= after_task)] for curve in tasks.values() if min(curve) <= after_task]

@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "demo"), str(ROOT / "benchmarks/learning"), str(HERE)]
 
+from base import KNOWN  # noqa: E402
 from bases import load_demo  # noqa: E402
 from contenders import FAMILIES, METHODS  # noqa: E402
 from encoder import load_encoder  # noqa: E402
@@ -42,7 +43,8 @@ from ccvd_core.number_types import number_type  # noqa: E402
 def main() -> None:
     args = arguments()
     out = args.out or HERE / ("tuning.csv" if args.tuning else "results.csv")
-    check_settings(out, {"steps": args.steps, "clips": args.clips, "tasks": args.tasks, "encoders": encoders_of(args)})
+    tasks = len(tasks_for(KNOWN)[: args.tasks])  # as many as are learned: a base that knows more is not gone on with
+    check_settings(out, {"steps": args.steps, "clips": args.clips, "tasks": tasks, "encoders": encoders_of(args)})
     jobs = missing(FAMILIES, args.methods, args.seeds, [] if args.again else read_rows(out), args.tuning)
     print(f"computing in {number_type()}", flush=True)
     spawn = multiprocessing.get_context("spawn")

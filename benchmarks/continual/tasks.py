@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from bases import Base
 from lessons import LessonPlan, motion, style, subject
+from text import FURTHER_WORDS
+from world.motions import HELD_OUT_MOTIONS
 from world.scenes import Choices
 
 TABLE_SEED, TUNING_SEED = 471_000, 417_000
@@ -47,7 +49,7 @@ LOOK_ALIKES: dict[str, str] = {**dict(PAIRS), **{other: one for one, other in PA
 taxi and police car."""
 
 UNUSED_WORDS = (
-    *["person", "woman", "man", "toy", "bag", "robot", "bird", "dance", "dancing", "tai", "chi", "jumping", "walking"],
+    *(word for word in FURTHER_WORDS if word not in HELD_OUT_MOTIONS),
     *"bcdefghijklmnopqrstuvwxyz0123456789",
 )
 """In the base's vocabulary, or letters that its tokenizer falls back to, and in no caption that it was trained on."""
